@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package host names the places on a machine that dkms reads and writes.
+//
+// It is the only package with machine paths in it: everything else gets a
+// Paths value, so that a test, an image build or a private tree can put each
+// place elsewhere.
+package host
+
+import "path/filepath"
+
+// Paths are the places dkms works with. Default gives those of a running
+// machine; framework.conf and the command line may move the three trees.
+type Paths struct {
+	// DKMSTree holds the state of all modules (dkms(8), --dkmstree).
+	DKMSTree string
+	// SourceTree holds one <module>-<version> directory per module source.
+	SourceTree string
+	// InstallTree holds one directory per kernel release.
+	InstallTree string
+	// ConfDir holds framework.conf, framework.conf.d and the per-module
+	// overrides of dkms.conf.
+	ConfDir string
+	// Temp is where short-lived files go: $TMPDIR or the system's default.
+	Temp string
+	// Boot holds System.map-<kernel>.
+	Boot string
+	// ForceDir lists modules whose installation a distribution forces.
+	ForceDir string
+	// OSRelease are the os-release(5) files, the first that exists counts.
+	OSRelease []string
+	// AddonSysconfig may set ADDON_MODULES_DIR (SUSE).
+	AddonSysconfig string
+	// MOKDir holds the default module signing key, mok.key and mok.pub. It
+	// does not follow DKMSTree: one machine has one key.
+	MOKDir string
+	// ShimMOKDir holds Ubuntu's machine owner key, MOK.priv and MOK.der.
+	ShimMOKDir string
+	// PortageConf is Gentoo's make.conf.
+	PortageConf string
+	// KbuildDir is where Debian's linux-kbuild packages live, without the
+	// version suffix.
+	KbuildDir string
+	// Proc is the proc file system.
+	Proc string
+	// SysDevices is the tree that is searched for modalias files.
+	SysDevices string
+	// ApportHook is Ubuntu's crash reporter and the hook run for a failed
+	// build; both must exist for it to run.
+	Apport, ApportHook string
+	// ModulesLoadUnit is restarted by --modprobe-on-install if it exists.
+	ModulesLoadUnit string
+	// WeakModules and WeakModulesSUSE are the helpers of those families.
+	WeakModules, WeakModulesSUSE string
+}
+
+// Default returns the paths of a machine as distributions lay it out.
+func Default() Paths {
+	return Paths{
+		DKMSTree:        "/var/lib/dkms",
+		SourceTree:      "/usr/src",
+		InstallTree:     "/lib/modules",
+		ConfDir:         "/etc/dkms",
+		Temp:            "/tmp",
+		Boot:            "/boot",
+		ForceDir:        "/usr/share/dkms/modules_to_force_install",
+		OSRelease:       []string{"/etc/os-release", "/usr/lib/os-release"},
+		AddonSysconfig:  "/etc/sysconfig/module-init-tools",
+		MOKDir:          "/var/lib/dkms",
+		ShimMOKDir:      "/var/lib/shim-signed/mok",
+		PortageConf:     "/etc/portage/make.conf",
+		KbuildDir:       "/usr/lib/linux-kbuild-",
+		Proc:            "/proc",
+		SysDevices:      "/sys/devices",
+		Apport:          "/usr/share/apport/apport",
+		ApportHook:      "/usr/share/apport/package-hooks/dkms_packages.py",
+		ModulesLoadUnit: "/lib/systemd/system/systemd-modules-load.service",
+		WeakModules:     "/usr/sbin/weak-modules",
+		WeakModulesSUSE: "/usr/lib/module-init-tools/weak-modules2",
+	}
+}
+
+// Source returns the source directory of module name/version.
+func (p Paths) Source(name, version string) string {
+	return filepath.Join(p.SourceTree, name+"-"+version)
+}
+
+// KernelTree returns the directory that objects for a kernel are installed
+// below.
+func (p Paths) KernelTree(release string) string {
+	return filepath.Join(p.InstallTree, release)
+}
+
+// SystemMap returns the symbol table that depmod may check against; the file
+// need not exist.
+func (p Paths) SystemMap(release string) string {
+	return filepath.Join(p.Boot, "System.map-"+release)
+}
