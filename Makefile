@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# make build   the static binary bin/dkms
+# make unit    the inner loop: tests of internal/ and cmd/ (under a minute)
+# make test    everything: packages, lint, lab, all tests
+# make demo    build and install a real module for two Debian kernels in a scratch root
+# make bench   benchmarks
+#
+# deps and lab need root on Debian 12; build needs only Go.
+
+SHELL := /bin/bash
+export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
+export CGO_ENABLED := 0
+
+# The kernels of the lab. When the archive no longer has one of them, the
+# newest of the same series is taken (scripts/lab.sh).
+export KERNEL_OLD ?= 6.1.0-56-amd64
+export KERNEL_NEW ?= 6.12.117+deb12-amd64
+export LAB := $(CURDIR)/.lab
+
+VERSION ?= $(or $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null),devel)
+GOBUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+GOTEST  := go test -timeout 20m
+
+.PHONY: all build deps lab demo test unit bench lint clean distclean
+
+all: build
+
+build:
+	@mkdir -p bin
+	$(GOBUILD) -o bin/dkms ./cmd/dkms
+
+deps:
+	@scripts/deps.sh
+
+lab: deps
+	@scripts/lab.sh
+
+demo:
+	@scripts/demo.sh
+
+test: deps
+	@$(MAKE) --no-print-directory lint lab build
+	$(GOTEST) ./...
+
+unit:
+	$(GOTEST) ./internal/... ./cmd/...
+
+bench:
+	$(GOTEST) -run '^$$' -bench . -benchmem ./...
+
+lint:
+	@out=$$(gofmt -l $$(find . -name '*.go' -not -path './.lab/*')); \
+	  if [ -n "$$out" ]; then echo "gofmt: not formatted:"; echo "$$out"; exit 1; fi
+	go vet ./...
+	shellcheck -x -P scripts scripts/*.sh .ci/run
+
+clean:
+	rm -rf bin dist
+
+# distclean also drops the downloaded lab.
+distclean: clean
+	@scripts/lab.sh clean
