@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package jobserver lets several make commands share one number of parallel
+// jobs, as the GNU make jobserver does (GNU make manual, "Sharing Job Slots
+// with GNU make").
+//
+// A server has a number of tokens. Every running make owns one without asking,
+// which Acquire takes for it and Release gives back; for each further job it
+// runs at the same time make itself takes a token and returns it.
+//
+// A make that is killed doesn't return the tokens it had taken, and no one but
+// make knows how many these were. The server therefore restores its tokens
+// whenever no make is running: what is in the pipe then is compared with what
+// should be, and made equal. Until then lost tokens cost parallelism, never
+// progress: the last Release always fills the pipe.
+package jobserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxTokens is what a pipe of one page holds; a write of a token never blocks.
+const maxTokens = 4096
+
+// Server hands out tokens. Its methods are safe for concurrent use.
+type Server struct {
+	tokens int
+	dir    string
+	// own is our side of the pipe, read and write the descriptors of the
+	// makes. They are opened apart: make switches its own to non-blocking.
+	own, read, write *os.File
+	// turn holds the right to read from own.
+	turn chan struct{}
+
+	mu   sync.Mutex
+	held int
+}
+
+// New returns a server with 1 to 4096 tokens. It keeps a named pipe in a
+// private directory below the directory for temporary files until Close.
+func New(tokens int) (*Server, error) {
+	if tokens < 1 || tokens > maxTokens {
+		return nil, fmt.Errorf("making a jobserver: %d tokens, want 1 to %d", tokens, maxTokens)
+	}
+	dir, err := os.MkdirTemp("", "dkms-jobs-")
+	if err != nil {
+		return nil, fmt.Errorf("making a jobserver: %w", err)
+	}
+	s := &Server{tokens: tokens, dir: dir, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	if err := s.open(); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("making a jobserver: %w", err)
+	}
+	return s, nil
+}
+
+// open makes the pipe and puts the tokens in.
+func (s *Server) open() error {
+	path := s.fifo()
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return fmt.Errorf("making pipe %s: %w", path, err)
+	}
+	var err error
+	// Opened for reading and writing it doesn't block (fifo(7)).
+	if s.own, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		return err
+	}
+	if s.read, err = openBlocking(path, unix.O_RDONLY); err != nil {
+		return err
+	}
+	if s.write, err = openBlocking(path, unix.O_WRONLY); err != nil {
+		return err
+	}
+	return s.put(s.tokens)
+}
+
+// openBlocking opens path in such a way that the os package never changes the
+// blocking mode, which all makes share.
+func openBlocking(path string, mode int) (*os.File, error) {
+	fd, err := unix.Open(path, mode|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func (s *Server) fifo() string { return filepath.Join(s.dir, "fifo") }
+
+// Acquire waits for the token that a make about to start owns. The error is
+// the cause of ctx, or that the server is closed.
+func (s *Server) Acquire(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.turn:
+	}
+	defer func() { s.turn <- struct{}{} }()
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { s.own.SetReadDeadline(time.Unix(1, 0)) })
+	var token [1]byte
+	_, err := s.own.Read(token[:])
+	if !stop() {
+		s.own.SetReadDeadline(time.Time{})
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("waiting for a job token: %w", err)
+	}
+	s.mu.Lock()
+	s.held++
+	s.mu.Unlock()
+	return nil
+}
+
+// Release gives back the token of a make that has ended. When it was the last
+// one running, the tokens of the server are restored.
+func (s *Server) Release() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == 0 {
+		return errors.New("returning a job token: none was taken")
+	}
+	s.held--
+	missing := 1
+	if s.held == 0 {
+		missing = s.tokens - s.queued()
+	}
+	if err := s.put(missing); err != nil {
+		return fmt.Errorf("returning a job token: %w", err)
+	}
+	return nil
+}
+
+// queued counts the tokens in the pipe.
+func (s *Server) queued() int {
+	n, err := unix.IoctlGetInt(int(s.read.Fd()), unix.TIOCINQ)
+	if err != nil {
+		return s.tokens
+	}
+	return n
+}
+
+// put writes n tokens. Too many in the pipe (n < 0) can only come from a
+// broken make and are left to the next one that takes them.
+func (s *Server) put(n int) error {
+	if n <= 0 {
+		return nil
+	}
+	_, err := s.own.Write([]byte(strings.Repeat("+", n)))
+	return err
+}
+
+// Env returns what a make gets: the value of MAKEFLAGS, and the files that
+// must be its file descriptors 3 and 4. This form is read by every GNU make
+// since 4.2; the command must not give -j. The files stay the server's.
+func (s *Server) Env() (makeflags string, files []*os.File) {
+	return " -j" + strconv.Itoa(s.tokens) + " --jobserver-auth=3,4", []*os.File{s.read, s.write}
+}
+
+// FifoEnv returns the value of MAKEFLAGS in the form without inherited files,
+// which GNU make reads since 4.4. Make must be allowed to open the pipe, which
+// is its owner's alone.
+func (s *Server) FifoEnv() (makeflags string) {
+	return " -j" + strconv.Itoa(s.tokens) + " --jobserver-auth=fifo:" + s.fifo()
+}
+
+// Close removes the pipe. Makes that still run keep their tokens.
+func (s *Server) Close() error {
+	for _, f := range []*os.File{s.own, s.read, s.write} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("closing the jobserver: %w", err)
+	}
+	return nil
+}

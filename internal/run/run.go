@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package run starts every external command, and is the only package that
+// does.
+//
+// A command runs in a process group of its own, is ended as a group when its
+// context is, and can print the line that replays it by hand. Private gives
+// one goroutine, and the commands it starts, a mount namespace of its own.
+package run
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+const (
+	// defaultGrace is what a command gets between SIGTERM and SIGKILL.
+	defaultGrace = 5 * time.Second
+	// maxOutput bounds what Output collects.
+	maxOutput = 64 << 20
+	// maxStderr bounds the standard error kept in an ExitError.
+	maxStderr = 4 << 10
+)
+
+// Cmd describes one command. Exactly one of Argv and Shell is set.
+type Cmd struct {
+	// Argv is the program and its arguments. The program is looked up in
+	// PATH of Env unless it contains a slash.
+	Argv []string
+	// Path, if set, is the file to execute in place of Argv[0].
+	Path string
+	// Shell is text for `bash -c`, or `sh -c` where there is no bash.
+	Shell string
+	// Dir is the working directory, "" for that of this process. PWD is set
+	// to it.
+	Dir string
+	// Env is the whole environment; nil stands for BaseEnv(os.Environ()).
+	Env []string
+	// Stdin is nil for an empty input. A command that reads from a terminal
+	// stays in the process group of this process, so that it may.
+	Stdin io.Reader
+	// Stdout and Stderr are nil to discard. If both are the same writer, the
+	// order of the output is kept.
+	Stdout, Stderr io.Writer
+	// ExtraFiles become file descriptors 3, 4 and so on.
+	ExtraFiles []*os.File
+	// Timeout ends the command as a cancelled context would; 0 is none.
+	Timeout time.Duration
+	// Grace is the time between SIGTERM and SIGKILL; 0 stands for 5 seconds.
+	Grace time.Duration
+}
+
+// Run starts the command and waits for its end.
+//
+// A command that ended unsuccessfully gives an *ExitError. When ctx ends (or
+// Timeout passes) first, the whole process group gets SIGTERM, what is left of
+// it after Grace gets SIGKILL, and the error wraps the context's cause. A
+// background process that holds the output open after the command's end is
+// waited for only while it writes (one second of silence ends it).
+//
+// The command is started from the caller's OS thread, so it sees the name
+// space that Private made. It gets SIGTERM should this process be killed.
+func (c Cmd) Run(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("running %s: %w", c.Line(), err)
+	}
+	if c.Timeout > 0 {
+		var cancel context.CancelFunc
+		cause := fmt.Errorf("not finished after %s: %w", c.Timeout, context.DeadlineExceeded)
+		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, cause)
+		defer cancel()
+	}
+	// The parent-death signal is sent when the starting *thread* ends
+	// (prctl(2)): the thread is kept until the command has ended.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	cmd, err := c.command()
+	if err != nil {
+		return err
+	}
+	out, err := connect(cmd, c.Stdout, c.Stderr)
+	if err != nil {
+		return fmt.Errorf("running %s: %w", c.Line(), err)
+	}
+	if err := cmd.Start(); err != nil {
+		out.abandon()
+		return fmt.Errorf("running %s: %w", c.Line(), err)
+	}
+	out.start()
+	cancelled, err := c.wait(ctx, cmd)
+	copyErr := out.finish()
+	switch {
+	case cancelled:
+		return fmt.Errorf("running %s: %w", c.Line(), errors.Join(context.Cause(ctx), err))
+	case err != nil:
+		return err
+	case copyErr != nil:
+		return fmt.Errorf("output of %s: %w", c.Line(), copyErr)
+	}
+	return nil
+}
+
+// Output runs the command and returns its standard output, at most 64 MiB. If
+// Stderr is nil, the end of the standard error goes to the ExitError.
+func (c Cmd) Output(ctx context.Context) ([]byte, error) {
+	stdout := &capped{limit: maxOutput}
+	c.Stdout = stdout
+	var stderr *capped
+	if c.Stderr == nil {
+		stderr = &capped{limit: maxStderr, keepEnd: true}
+		c.Stderr = stderr
+	}
+	err := c.Run(ctx)
+	var exit *ExitError
+	if stderr != nil && errors.As(err, &exit) {
+		exit.Stderr = stderr.buf.Bytes()
+	}
+	return stdout.buf.Bytes(), err
+}
+
+// command translates c for os/exec.
+func (c Cmd) command() (*exec.Cmd, error) {
+	environ := c.environ()
+	argv := c.Argv
+	switch {
+	case c.Shell != "" && len(argv) > 0:
+		return nil, fmt.Errorf("running %s: both a command and shell text given", c.Line())
+	case c.Shell != "":
+		argv = []string{"bash", "-c", c.Shell}
+		if _, err := LookPath("bash", environ); err != nil {
+			argv[0] = "sh"
+		}
+	case len(argv) == 0:
+		return nil, errors.New("running a command: none given")
+	}
+	path := c.Path
+	if path == "" {
+		var err error
+		if path, err = LookPath(argv[0], environ); err != nil {
+			return nil, fmt.Errorf("running %s: %w", c.Line(), err)
+		}
+	}
+	return &exec.Cmd{
+		Path:       path,
+		Args:       argv,
+		Dir:        c.Dir,
+		Env:        environ,
+		Stdin:      c.Stdin,
+		ExtraFiles: c.ExtraFiles,
+		// Only the copying of Stdin is left to os/exec: this bounds it.
+		WaitDelay: time.Second,
+		SysProcAttr: &syscall.SysProcAttr{
+			Setpgid:   !isTerminal(c.Stdin),
+			Pdeathsig: syscall.SIGTERM,
+		},
+	}, nil
+}
+
+// environ returns the environment of the command.
+func (c Cmd) environ() []string {
+	environ := c.Env
+	if environ == nil {
+		environ = BaseEnv(os.Environ())
+	}
+	if filepath.IsAbs(c.Dir) {
+		environ = append(without(environ, "PWD"), "PWD="+c.Dir)
+	}
+	return environ
+}
+
+// wait waits for the command and ends it when ctx ends; it tells whether that
+// was so.
+func (c Cmd) wait(ctx context.Context, cmd *exec.Cmd) (cancelled bool, err error) {
+	grace := c.Grace
+	if grace == 0 {
+		grace = defaultGrace
+	}
+	group := cmd.SysProcAttr.Setpgid
+	var sent atomic.Bool
+	ended, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+		}
+		sent.Store(true)
+		signal(cmd.Process.Pid, group, unix.SIGTERM)
+		signal(cmd.Process.Pid, group, unix.SIGCONT)
+		select {
+		case <-ended:
+		case <-time.After(grace):
+			signal(cmd.Process.Pid, group, unix.SIGKILL)
+		}
+	}()
+	err = cmd.Wait()
+	close(ended)
+	<-gone
+	if sent.Load() && group {
+		sweep(cmd.Process.Pid, grace)
+	}
+	if cmd.ProcessState != nil {
+		err = exitError(cmd.ProcessState, c.Line())
+	}
+	return sent.Load(), err
+}
+
+// signal sends sig to a process, or to the group that it leads.
+func signal(pid int, group bool, sig unix.Signal) {
+	if group {
+		pid = -pid
+	}
+	_ = unix.Kill(pid, sig) // ESRCH: it has ended, which is what we want
+}
+
+// sweep waits until a process group whose leader has ended is empty, and kills
+// what is left of it after grace. The number of a group isn't given to a new
+// process as long as the group has a member.
+func sweep(pgid int, grace time.Duration) {
+	for deadline := time.Now().Add(grace); time.Now().Before(deadline); {
+		if unix.Kill(-pgid, 0) != nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	signal(pgid, true, unix.SIGKILL)
+}
+
+// isTerminal tells whether r is a terminal.
+func isTerminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	if !ok || f == nil {
+		return false
+	}
+	// Not by Fd, which would change the blocking mode of the file.
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	terminal := false
+	err = conn.Control(func(fd uintptr) { terminal = term.IsTerminal(int(fd)) })
+	return err == nil && terminal
+}
+
+// capped is a buffer with a limit: it fails, or forgets its beginning.
+type capped struct {
+	buf     bytes.Buffer
+	limit   int
+	keepEnd bool
+}
+
+func (b *capped) Write(p []byte) (int, error) {
+	if !b.keepEnd && b.buf.Len()+len(p) > b.limit {
+		return 0, fmt.Errorf("more than %d bytes", b.limit)
+	}
+	b.buf.Write(p)
+	if extra := b.buf.Len() - b.limit; b.keepEnd && extra > 0 {
+		b.buf.Next(extra)
+	}
+	return len(p), nil
+}
