@@ -16,7 +16,7 @@ export CGO_ENABLED := 0
 # newest of the same series is taken (scripts/lab.sh).
 export KERNEL_OLD ?= 6.1.0-56-amd64
 export KERNEL_NEW ?= 6.12.117+deb12-amd64
-export LAB := $(CURDIR)/.lab
+export LAB ?= $(CURDIR)/.lab
 
 VERSION ?= $(or $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null),devel)
 GOBUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'

@@ -41,19 +41,28 @@ header_packages() {
     sed -n 's/^ *|\{0,1\}Depends: //p' | grep -E '^linux-(headers|kbuild)-' | sort -u
 }
 
+# download PACKAGE...: into the current directory; with fresh lists when the
+# archive has moved on since they were read.
+download() {
+  local get=(apt-get -qq -o APT::Sandbox::User=root)
+  "${get[@]}" download "$@" 2>/dev/null && return
+  "${get[@]}" update >/dev/null
+  "${get[@]}" download "$@"
+}
+
 # fetch_debs DIR PACKAGE...: downloads the packages into DIR, one call for all;
 # packages already there (any version) are not fetched again.
 fetch_debs() {
   local dir=$1 p need=()
   shift
-  mkdir -p "$dir"
   for p in "$@"; do
     compgen -G "$dir/${p}_*.deb" >/dev/null || need+=("$p")
   done
-  [ "${#need[@]}" -eq 0 ] || (
-    cd "$dir" || exit
-    apt-get -qq -o APT::Sandbox::User=root download "${need[@]}"
-  )
+  [ "${#need[@]}" -gt 0 ] || return 0
+  rm -rf "$dir/part"
+  mkdir -p "$dir/part"
+  (cd "$dir/part" && download "${need[@]}") || die "cannot fetch ${need[*]}"
+  mv "$dir/part"/*.deb "$dir"
 }
 
 # unpack DIR DEB...: unpacks the files of packages into DIR; a symlink in DIR

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Root is a throw-away root directory. It goes away when the test ends.
+type Root struct {
+	Dir string
+	// Bare tells that only the kernels' files are there, so commands can look
+	// at the root (dkms --root) but cannot run in it.
+	Bare bool
+
+	tb testing.TB
+}
+
+// Scratch makes a Debian root with compilers, kmod and the files of both
+// kernels, and with /proc, /sys and /dev, in which commands can run.
+func Scratch(tb testing.TB) *Root {
+	tb.Helper()
+	return newRoot(tb, false)
+}
+
+// BareScratch makes a root with nothing but the files of both kernels.
+func BareScratch(tb testing.TB) *Root {
+	tb.Helper()
+	return newRoot(tb, true)
+}
+
+func newRoot(tb testing.TB, bare bool) *Root {
+	tb.Helper()
+	KernelRoot(tb)
+	args := []string{"make"}
+	if bare {
+		args = append(args, "--bare")
+	} else {
+		Path(tb, "base")
+	}
+	script := filepath.Join(Repo(tb), "scripts", "scratch.sh")
+	r := &Root{Dir: filepath.Join(tb.TempDir(), "root"), Bare: bare, tb: tb}
+	// Registered after that of TempDir, so run before it.
+	tb.Cleanup(func() {
+		if _, err := os.Lstat(r.Dir); err != nil {
+			return
+		}
+		if res := Exec(tb, script, "drop", r.Dir); res.Code != 0 {
+			tb.Errorf("drop scratch root: %s", res.Stderr)
+		}
+	})
+	MustExec(tb, script, append(args, r.Dir)...)
+	return r
+}
+
+// Path returns the path, from outside, of a file of the root.
+func (r *Root) Path(elem ...string) string {
+	return filepath.Join(append([]string{r.Dir}, elem...)...)
+}
+
+// Run runs a command in the root (chroot), with root's usual PATH and the C
+// locale and nothing else in the environment.
+func (r *Root) Run(name string, args ...string) Result {
+	r.tb.Helper()
+	if r.Bare {
+		r.tb.Fatal("run a command in a bare scratch root")
+	}
+	env := []string{"-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", "chroot", r.Dir, name}
+	return Exec(r.tb, "env", append(env, args...)...)
+}
+
+// MustRun is Run, but an exit status other than 0 fails the test.
+func (r *Root) MustRun(name string, args ...string) Result {
+	r.tb.Helper()
+	res := r.Run(name, args...)
+	if res.Code != 0 {
+		r.tb.Fatalf("run %s %q in a scratch root: exit status %d\n%s%s", name, args, res.Code, res.Stdout, res.Stderr)
+	}
+	return res
+}
+
+// AddPackage copies the files of a module package into the root, as unpacking
+// the package would, and returns it. Nothing is added to the DKMS tree.
+func (r *Root) AddPackage(name string) Package {
+	r.tb.Helper()
+	p := Corpus(r.tb, name)
+	r.overlay(p.Dir)
+	p.Dir = r.Dir
+	p.Source = r.Path("usr", "src", filepath.Base(p.Source))
+	return p
+}
+
+// AddOracle copies the distribution's dkms package into the root.
+func (r *Root) AddOracle() {
+	r.tb.Helper()
+	r.overlay(Oracle(r.tb))
+	if err := os.RemoveAll(r.Path("DEBIAN")); err != nil {
+		r.tb.Fatal(err)
+	}
+}
+
+// AddBinary copies bin/dkms into the root as /usr/sbin/dkms, over whatever
+// dkms is there.
+func (r *Root) AddBinary() {
+	r.tb.Helper()
+	MustExec(r.tb, "install", "-D", "-m", "755", Binary(r.tb), r.Path("usr", "sbin", "dkms"))
+}
+
+// overlay copies the files below dir over those of the root, keeping modes,
+// owners and links, and following the root's links to directories.
+func (r *Root) overlay(dir string) {
+	r.tb.Helper()
+	const copyTree = `tar -C "$1" -c . | tar -C "$2" -x --keep-directory-symlink --no-overwrite-dir`
+	MustExec(r.tb, "bash", "-o", "pipefail", "-c", copyTree, "copy", dir, r.Dir)
+}
