@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conf
+
+import (
+	"errors"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// script is shell text and the statements in it that bash would run.
+type script struct {
+	path  string
+	text  string
+	stmts []*syntax.Stmt
+	err   error // where parsing stopped, nil for the whole text
+}
+
+// parseScript parses text as bash does: commands are complete up to a
+// newline, and a syntax error ends the file but not what stands before it.
+func parseScript(path, text string) *script {
+	s := &script{path: path, text: text}
+	parser := syntax.NewParser(syntax.Variant(syntax.LangBash))
+	s.err = parser.Stmts(strings.NewReader(text), func(stmt *syntax.Stmt) bool {
+		s.stmts = append(s.stmts, stmt)
+		return true
+	})
+	if s.err == nil {
+		return s
+	}
+	for len(s.stmts) > 0 && s.continues(s.stmts[len(s.stmts)-1]) {
+		s.stmts = s.stmts[:len(s.stmts)-1]
+	}
+	return s
+}
+
+// continues reports whether more of the same command list follows stmt on its
+// line; such a list is lost with a syntax error in its rest.
+func (s *script) continues(stmt *syntax.Stmt) bool {
+	end := int(stmt.End().Offset())
+	if end > len(s.text) {
+		return false
+	}
+	rest, _, _ := strings.Cut(s.text[end:], "\n")
+	rest = strings.TrimLeft(rest, "; \t\r")
+	return rest != "" && rest[0] != '#'
+}
+
+// good returns the text up to the end of the last statement that is run.
+func (s *script) good() string {
+	if s.err == nil {
+		return s.text
+	}
+	if len(s.stmts) == 0 {
+		return ""
+	}
+	return s.text[:min(len(s.text), int(s.stmts[len(s.stmts)-1].End().Offset()))] + "\n"
+}
+
+// complaint is the text shown for a syntax error.
+func (s *script) complaint() string {
+	var parse syntax.ParseError
+	if errors.As(s.err, &parse) {
+		parse.Filename = s.path
+		return parse.Error() + "\n"
+	}
+	return s.path + ": " + s.err.Error() + "\n"
+}
+
+// returnsAtTop reports a `return` outside any function.
+func (s *script) returnsAtTop() bool {
+	found := false
+	for _, stmt := range s.stmts {
+		syntax.Walk(stmt, func(n syntax.Node) bool {
+			switch n := n.(type) {
+			case *syntax.FuncDecl, *syntax.Subshell, *syntax.CmdSubst:
+				return false
+			case *syntax.CallExpr:
+				found = found || len(n.Args) > 0 && n.Args[0].Lit() == "return"
+			}
+			return true
+		})
+	}
+	return found
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"mvdan.cc/sh/v3/expand"
+	"mvdan.cc/sh/v3/interp"
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// killAfter is how long an external command may take to end after it was
+// interrupted.
+const killAfter = 200 * time.Millisecond
+
+// session is an evaluation in the Go interpreter.
+type session struct {
+	*evaluation
+	policy Policy
+	stderr io.Writer
+	out    *outcome
+}
+
+// evaluateGo runs e in the Go interpreter.
+func (l *Loader) evaluateGo(ctx context.Context, e *evaluation, p Policy) (*outcome, error) {
+	s := &session{evaluation: e, policy: p, stderr: l.Stderr, out: &outcome{vars: e.values.clone()}}
+	if s.stderr == nil {
+		s.stderr = io.Discard
+	}
+	for _, sc := range e.scripts {
+		if reason := differs(sc); reason != "" {
+			s.out.note(reason)
+		}
+		raw, err := s.first(ctx, sc)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.second(ctx, raw); err != nil {
+			return nil, err
+		}
+		for _, a := range e.forced {
+			s.out.vars.set(a.name, a.index, a.value)
+		}
+	}
+	return s.out, nil
+}
+
+// first runs a file and returns the elements of the allow-listed variables,
+// split, globbed and joined as one unquoted echo does.
+func (s *session) first(ctx context.Context, sc *script) ([]assign, error) {
+	if sc.err != nil {
+		io.WriteString(s.stderr, sc.complaint())
+	}
+	r, err := s.runner(sc)
+	if err != nil {
+		return nil, err
+	}
+	file := &syntax.File{Name: "dkms", Stmts: sc.stmts}
+	if sc.returnsAtTop() {
+		// Only a sourced file may return: the open handler serves it.
+		file.Stmts = parseScript("", ". "+quote(sc.path)).stmts
+	}
+	if err := run(ctx, r, file); err != nil {
+		return nil, err
+	}
+	if r.Exited() {
+		return nil, nil // exit discards everything
+	}
+	return s.collect(r)
+}
+
+// run runs a file; a non-zero status is no error.
+func run(ctx context.Context, r *interp.Runner, file *syntax.File) error {
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx, file) }()
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		// The interpreter stops by itself, unless a child keeps a pipe open.
+		select {
+		case <-done:
+		case <-time.After(2 * killAfter):
+		}
+		return ctx.Err()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var status interp.ExitStatus
+	if err != nil && !errors.As(err, &status) {
+		return err
+	}
+	return nil
+}
+
+// collect writes the elements of all allow-listed variables.
+func (s *session) collect(r *interp.Runner) ([]assign, error) {
+	var all []assign
+	split := s.splitter(r)
+	for _, name := range s.names {
+		vr := r.Vars[name]
+		if vr.Kind == expand.NameRef {
+			_, vr = vr.Resolve(vars(r.Vars))
+		}
+		if vr.Kind == expand.Associative {
+			s.out.note("associative array " + name)
+			continue
+		}
+		elements := elements(vr)
+		for _, i := range elements.Sorted() {
+			text, err := split(strings.TrimSuffix(elements[i], "\r"))
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, assign{name: name, index: i, value: text})
+		}
+	}
+	return all, nil
+}
+
+// elements returns a variable's elements by their real index: an indexed
+// variable's List is packed.
+func elements(vr expand.Variable) Array {
+	if !vr.IsSet() {
+		return nil
+	}
+	if vr.Kind == expand.String {
+		return Array{0: vr.Str}
+	}
+	a := make(Array, len(vr.List))
+	for i, value := range vr.List {
+		if vr.Indexes != nil {
+			i = vr.Indexes[i]
+		}
+		a[i] = value
+	}
+	return a
+}
+
+// vars makes a runner's variables an environment.
+type vars map[string]expand.Variable
+
+func (v vars) Get(name string) expand.Variable { return v[name] }
+
+func (v vars) Each(fn func(string, expand.Variable) bool) {
+	for name, vr := range v {
+		if !fn(name, vr) {
+			return
+		}
+	}
+}
+
+// environ returns what a shell of this evaluation sees: the environment, the
+// shell variables and the values so far.
+func (s *session) environ(source string) vars {
+	env := make(vars, len(s.env)+len(s.shell)+len(s.out.vars)+1)
+	for _, kv := range s.env {
+		name, value, _ := strings.Cut(kv, "=")
+		env[name] = expand.Variable{Set: true, Exported: true, Kind: expand.String, Str: value}
+	}
+	for name, value := range s.shell {
+		env[name] = expand.Variable{Set: true, Exported: env[name].Exported, Kind: expand.String, Str: value}
+	}
+	for name, a := range s.out.vars {
+		env[name] = variable(a)
+	}
+	if source != "" {
+		env["BASH_SOURCE"] = expand.Variable{Set: true, Kind: expand.Indexed, List: []string{source}}
+	}
+	return env
+}
+
+// variable is the inverse of elements.
+func variable(a Array) expand.Variable {
+	vr := expand.Variable{Set: true, Kind: expand.Indexed}
+	indices := a.Sorted()
+	for _, i := range indices {
+		vr.List = append(vr.List, a[i])
+	}
+	if a.Max() != len(a)-1 {
+		vr.Indexes = indices
+	}
+	return vr
+}
+
+// runner returns an interpreter for one file.
+func (s *session) runner(sc *script) (*interp.Runner, error) {
+	r, err := interp.New(
+		interp.Env(s.environ(sc.path)),
+		interp.Dir(s.dir),
+		interp.StdIO(nil, nil, s.stderr),
+		interp.Params("--", strings.Join(s.names, " ")),
+		interp.OpenHandler(s.open(sc)),
+		interp.ExecHandlers(s.exec),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("start interpreter: %w", err)
+	}
+	return r, nil
+}
+
+// open opens files for redirections and for `source`.
+func (s *session) open(sc *script) interp.OpenHandlerFunc {
+	byDefault := interp.DefaultOpenHandler()
+	served := !sc.returnsAtTop()
+	return func(ctx context.Context, path string, flag int, perm os.FileMode) (io.ReadWriteCloser, error) {
+		if !served && path == sc.path {
+			served = true
+			return text{strings.NewReader(sc.good())}, nil
+		}
+		writes := flag&(os.O_WRONLY|os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND) != 0
+		if s.policy == NoExec && writes && path != os.DevNull {
+			s.out.note("write to " + path)
+			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrPermission}
+		}
+		return byDefault(ctx, path, flag, perm)
+	}
+}
+
+// text is a read-only file with fixed contents.
+type text struct{ *strings.Reader }
+
+func (text) Write([]byte) (int, error) { return 0, fs.ErrPermission }
+func (text) Close() error              { return nil }
+
+// exec runs external commands, or refuses them.
+func (s *session) exec(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
+	byDefault := interp.DefaultExecHandler(killAfter)
+	return func(ctx context.Context, args []string) error {
+		if s.policy == NoExec {
+			s.out.note("command " + args[0])
+			return interp.ExitStatus(127)
+		}
+		return byDefault(ctx, args)
+	}
+}
+
+// quote returns s as one word for bash.
+func quote(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// sortedNames returns the keys of m in order.
+func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

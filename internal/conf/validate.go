@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conf
+
+import (
+	"fmt"
+	"strings"
+)
+
+// problems returns what makes the module's conf invalid for any command, in
+// upstream's order: names, each object, array lengths, yes/no values.
+func (m *Module) problems() []string {
+	var all []string
+	report := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	if m.Name == "" {
+		report("PACKAGE_NAME is missing")
+	}
+	if m.Version == "" {
+		report("PACKAGE_VERSION is missing")
+	}
+	for _, o := range m.Objects {
+		all = append(all, o.problems()...)
+	}
+	for _, name := range []string{"built_module_name", "built_module_location", "dest_module_name", "dest_module_location"} {
+		if m.Vars[name].Max() >= len(m.Objects) {
+			report("%s has more entries than there are modules (%d)", name, len(m.Objects))
+		}
+	}
+	for _, name := range []string{"AUTOINSTALL", "BUILD_DEPENDS_REBUILD", "NO_WEAK_MODULES"} {
+		if value := m.Vars.Get(name); value != "" && !isYes(value) && !strings.EqualFold(value, "no") {
+			report("%s is %q, it must be yes or no", name, value)
+		}
+	}
+	return all
+}
+
+// problems returns what is wrong with one object.
+func (o Object) problems() []string {
+	var all []string
+	report := func(format string, args ...any) {
+		all = append(all, fmt.Sprintf(format, args...))
+	}
+	if o.Built == "" {
+		report("BUILT_MODULE_NAME[%d] is missing", o.Index)
+	}
+	if hasObjectSuffix(o.Built) {
+		report("BUILT_MODULE_NAME[%d] %q must not end in .o or .ko", o.Index, o.Built)
+	}
+	if hasObjectSuffix(o.Dest) {
+		report("DEST_MODULE_NAME[%d] %q must not end in .o or .ko", o.Index, o.Dest)
+	}
+	switch {
+	case o.DestDir == "":
+		report("DEST_MODULE_LOCATION[%d] is missing", o.Index)
+	case !strings.HasPrefix(o.DestDir, "/kernel") && !strings.HasPrefix(o.DestDir, "/updates") && !strings.HasPrefix(o.DestDir, "/extra"):
+		report("DEST_MODULE_LOCATION[%d] %q must begin with /kernel, /updates or /extra", o.Index, o.DestDir)
+	}
+	return all
+}
+
+func hasObjectSuffix(name string) bool {
+	return strings.HasSuffix(name, ".o") || strings.HasSuffix(name, ".ko")
+}
+
+// Strict checks what add, build and install check in addition: no two objects
+// are built to the same file or installed under the same name. It returns nil
+// or *Invalid. A module without objects is valid; Warnings says so.
+func (m *Module) Strict() error {
+	var built, dest []string
+	for _, o := range m.Objects {
+		built = append(built, o.BuiltDir+o.Built)
+		dest = append(dest, o.Dest)
+	}
+	all := append(duplicates(varBuilt, built), duplicates(varDest, dest)...)
+	if len(all) > 0 {
+		return &Invalid{File: m.File, Problems: all}
+	}
+	return nil
+}
+
+func duplicates(directive string, names []string) []string {
+	var all []string
+	first := map[string]int{}
+	for i, name := range names {
+		if k, seen := first[name]; seen {
+			all = append(all, fmt.Sprintf("%s[%d] is %q, as is %s[%d]", directive, i, name, directive, k))
+			continue
+		}
+		first[name] = i
+	}
+	return all
+}
