@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package jobserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dkms-go/internal/run"
+)
+
+// makefile runs eight jobs in a make of its own below the first. Each job
+// writes "+" when it starts and "-" when it ends.
+const makefile = `
+all: ; +$(MAKE) --no-print-directory jobs
+jobs: 1 2 3 4 5 6 7 8
+1 2 3 4 5 6 7 8: ; @printf + >> $(LOG); sleep 0.03; printf -- - >> $(LOG)
+hang: h1 h2 h3 h4
+h1 h2 h3 h4: ; @echo started; sleep 600
+`
+
+func newServer(t *testing.T, tokens int) *Server {
+	t.Helper()
+	s, err := New(tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// makeCmd returns a make with the jobserver.
+func makeCmd(t *testing.T, s *Server, target, log string) run.Cmd {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte(makefile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	flags, files := s.Env()
+	return run.Cmd{
+		Argv: []string{"make", "LOG=" + log, target}, Dir: dir,
+		Env: append(os.Environ(), "MAKEFLAGS="+flags), ExtraFiles: files,
+		Grace: 50 * time.Millisecond,
+	}
+}
+
+// most returns how many jobs a log shows at the same time.
+func most(t *testing.T, log string) (jobs, atOnce int) {
+	t.Helper()
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := 0
+	for _, c := range text {
+		if c == '+' {
+			now++
+			jobs++
+		} else {
+			now--
+		}
+		atOnce = max(atOnce, now)
+	}
+	return jobs, atOnce
+}
+
+// Three makes of eight jobs each never run more jobs than there are tokens,
+// and use more than one.
+func TestMakesShareTokens(t *testing.T) {
+	for _, tokens := range []int{1, 2, 5} {
+		t.Run(fmt.Sprint(tokens), func(t *testing.T) {
+			s := newServer(t, tokens)
+			log := filepath.Join(t.TempDir(), "log")
+			var wg sync.WaitGroup
+			for range 3 {
+				cmd := makeCmd(t, s, "all", log)
+				var out bytes.Buffer
+				cmd.Stdout, cmd.Stderr = &out, &out
+				wg.Go(func() {
+					if err := s.Acquire(t.Context()); err != nil {
+						t.Error(err)
+						return
+					}
+					defer s.Release()
+					if err := cmd.Run(t.Context()); err != nil || strings.Contains(out.String(), "warning") {
+						t.Errorf("%v\n%s", err, out.String())
+					}
+				})
+			}
+			wg.Wait()
+			jobs, atOnce := most(t, log)
+			if jobs != 24 || atOnce > tokens || tokens > 1 && atOnce == 1 {
+				t.Errorf("%d jobs, %d at once, with %d tokens", jobs, atOnce, tokens)
+			}
+			if got := s.queued(); got != tokens {
+				t.Errorf("%d tokens afterwards, want %d", got, tokens)
+			}
+		})
+	}
+}
+
+// Tokens that a killed make had are back when no make runs.
+func TestKilledMake(t *testing.T) {
+	s := newServer(t, 4)
+	if err := s.Acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cmd := makeCmd(t, s, "hang", "none")
+	// The shell gets the SIGTERM, make only the SIGKILL.
+	cmd.Shell, cmd.Argv = "trap '' TERM; make hang", nil
+	started := &counter{want: 4, reached: cancel}
+	cmd.Stdout = started
+	if err := cmd.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if got := s.queued(); got == 3 {
+		t.Fatal("no token was lost: this test tests nothing")
+	}
+	if err := s.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.queued(); got != 4 {
+		t.Errorf("%d tokens, want 4", got)
+	}
+}
+
+// counter calls a function at a number of lines.
+type counter struct {
+	lines, want int
+	reached     func()
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.lines += bytes.Count(p, []byte("\n"))
+	if c.lines >= c.want {
+		c.reached()
+	}
+	return len(p), nil
+}
+
+func TestAcquireWaits(t *testing.T) {
+	s := newServer(t, 1)
+	if err := s.Acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reason := errors.New("reason")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	results := make(chan error)
+	for range 3 {
+		go func() { results <- s.Acquire(ctx) }()
+	}
+	cancel(reason)
+	for range 3 {
+		if err := <-results; err != reason {
+			t.Errorf("cancelled: %v", err)
+		}
+	}
+	go func() { results <- s.Acquire(t.Context()) }()
+	if err := s.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-results; err != nil {
+		t.Error(err)
+	}
+	if err := s.Release(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Release(); err == nil {
+		t.Error("released without a token")
+	}
+	if got := s.queued(); got != 1 {
+		t.Errorf("%d tokens, want 1", got)
+	}
+}
+
+func TestFifoEnv(t *testing.T) {
+	s := newServer(t, 3)
+	flags := s.FifoEnv()
+	_, path, ok := strings.Cut(flags, "--jobserver-auth=fifo:")
+	if !ok || !strings.HasPrefix(flags, " -j3 ") {
+		t.Fatalf("flags %q", flags)
+	}
+	// What make 4.4 does: open by name, take a token, give it back.
+	out, err := run.Cmd{Shell: "exec 5<>" + path + `; read -rN1 x <&5; printf %s "$x" >&5; printf %s "$x"`}.Output(t.Context())
+	if err != nil || string(out) != "+" || s.queued() != 3 {
+		t.Errorf("%q, %v, %d tokens", out, err, s.queued())
+	}
+}
+
+func TestNewErrors(t *testing.T) {
+	for _, tokens := range []int{-1, 0, maxTokens + 1} {
+		if _, err := New(tokens); err == nil {
+			t.Errorf("New(%d) succeeded", tokens)
+		}
+	}
+	t.Setenv("TMPDIR", "/no/such")
+	if _, err := New(1); err == nil {
+		t.Error("no error without a directory for temporary files")
+	}
+}
+
+func TestCloseRemoves(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	s, err := New(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(os.TempDir()); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := s.Acquire(t.Context()); err == nil {
+		t.Error("token from a closed server")
+	}
+}
