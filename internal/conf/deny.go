@@ -2,11 +2,236 @@
 
 package conf
 
+import (
+	"slices"
+	"strings"
+
+	"mvdan.cc/sh/v3/interp"
+	"mvdan.cc/sh/v3/syntax"
+)
+
 // differs returns the first construct in s that the Go interpreter is known
-// to evaluate differently from bash, or "".
+// not to have, or to evaluate differently from bash; "" if there is none. The
+// list was made by running single constructs through both.
 func differs(s *script) string {
 	if s.err != nil {
 		return "syntax error"
 	}
+	if carriageReturns(s.text) {
+		return "carriage return"
+	}
+	reason := ""
+	for _, stmt := range s.stmts {
+		function := 0
+		var stack []syntax.Node
+		syntax.Walk(stmt, func(n syntax.Node) bool {
+			if reason != "" {
+				return false
+			}
+			if n == nil { // the end of the innermost node
+				if _, ok := stack[len(stack)-1].(*syntax.FuncDecl); ok {
+					function--
+				}
+				stack = stack[:len(stack)-1]
+				return true
+			}
+			if _, ok := n.(*syntax.FuncDecl); ok {
+				function++
+			}
+			stack = append(stack, n)
+			reason = s.nodeDiffers(n, function > 0)
+			return true
+		})
+	}
+	return reason
+}
+
+// carriageReturns reports one that means more than the end of a plain line:
+// bash keeps it in the value, the interpreter's parser drops it.
+func carriageReturns(text string) bool {
+	return strings.Contains(text, "\r") &&
+		(strings.ContainsAny(text, "$`();") || strings.Contains(strings.ReplaceAll(text, "\r\n", ""), "\r"))
+}
+
+// nodeDiffers judges one node; inFunc says that it is in a function.
+func (s *script) nodeDiffers(n syntax.Node, inFunc bool) string {
+	switch n := n.(type) {
+	case *syntax.CallExpr:
+		return callDiffers(n)
+	case *syntax.DeclClause:
+		return declDiffers(n, inFunc)
+	case *syntax.ParamExp:
+		return s.paramDiffers(n)
+	case *syntax.Redirect:
+		return redirectDiffers(n)
+	case *syntax.ProcSubst:
+		if n.Op == syntax.CmdOut {
+			return ">(command)"
+		}
+	case *syntax.UnaryTest:
+		if n.Op == syntax.TsVarSet || n.Op == syntax.TsOptSet || n.Op == syntax.TsRefVar {
+			return "[[ " + n.Op.String() + " ]]"
+		}
+	case *syntax.ForClause:
+		if n.Select {
+			return "select"
+		}
+	case *syntax.CoprocClause, *syntax.LetClause, *syntax.ExtGlob, *syntax.TimeClause:
+		return typeName(n)
+	}
 	return ""
+}
+
+func typeName(n syntax.Node) string {
+	switch n.(type) {
+	case *syntax.CoprocClause:
+		return "coproc"
+	case *syntax.LetClause:
+		return "let"
+	case *syntax.ExtGlob:
+		return "extended glob"
+	default:
+		return "time"
+	}
+}
+
+// callDiffers judges a command by its name and literal arguments.
+func callDiffers(n *syntax.CallExpr) string {
+	if len(n.Args) == 0 {
+		return ""
+	}
+	name := n.Args[0].Lit()
+	args := make([]string, 0, len(n.Args))
+	for _, a := range n.Args[1:] {
+		args = append(args, literal(a))
+	}
+	has := func(needle string) bool {
+		return slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, needle) })
+	}
+	switch name {
+	case "printf":
+		if has("%q") || has("%(") || len(args) > 0 && strings.HasPrefix(args[0], "-") {
+			return "printf -v, %q or %(…)T"
+		}
+	case "test", "[":
+		if slices.Contains(args, "-v") || slices.Contains(args, "-R") || slices.Contains(args, "-o") && len(args) <= 3 {
+			return "test -v"
+		}
+	case "unset":
+		if has("[") || has("-n") {
+			return "unset of an element"
+		}
+	case "source", ".":
+		if has("/dev/") || has("/fd/") {
+			return "source of a device"
+		}
+	case ":", "true", "false", "echo", "cd", "pwd", "return", "exit", "break", "continue",
+		"shift", "command", "mapfile", "readarray", "read", "wait":
+	default:
+		if interp.IsBuiltin(name) {
+			return "builtin " + name
+		}
+	}
+	return ""
+}
+
+// literal returns the literal parts of a word.
+func literal(w *syntax.Word) string {
+	var b strings.Builder
+	syntax.Walk(w, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.Lit:
+			b.WriteString(n.Value)
+		case *syntax.SglQuoted:
+			b.WriteString(n.Value)
+		case *syntax.ParamExp, *syntax.CmdSubst:
+			return false
+		}
+		return true
+	})
+	return b.String()
+}
+
+// declDiffers judges declare, local, export, readonly, typeset and nameref.
+func declDiffers(n *syntax.DeclClause, inFunc bool) string {
+	if n.Variant.Value == "local" && !inFunc {
+		return "local outside a function"
+	}
+	for _, a := range n.Args {
+		if a.Name != nil || a.Value == nil {
+			continue
+		}
+		flags := literal(a.Value)
+		if strings.HasPrefix(flags, "-") && strings.Trim(flags[1:], "aArxg") != "" || strings.HasPrefix(flags, "+") {
+			return n.Variant.Value + " " + flags
+		}
+	}
+	return ""
+}
+
+// paramDiffers judges an expansion.
+func (s *script) paramDiffers(n *syntax.ParamExp) string {
+	if n.Param == nil {
+		return "expansion without a name"
+	}
+	name := n.Param.Value
+	switch {
+	case name == "BASH_REMATCH":
+	case name == "BASH_SOURCE":
+		if n.Index != nil && s.source(n.Index) != "0" {
+			return "BASH_SOURCE beyond its first element"
+		}
+	case strings.HasPrefix(name, "BASH"), slices.Contains([]string{
+		"FUNCNAME", "PIPESTATUS", "SHELLOPTS", "HOSTNAME", "HOSTTYPE", "MACHTYPE", "OSTYPE", "GROUPS", "GID",
+		"EPOCHSECONDS", "EPOCHREALTIME", "SECONDS", "COPROC", "LINENO", "-", "_", "!",
+	}, name):
+		return "$" + name
+	}
+	if n.Exp != nil {
+		if n.Exp.Op == syntax.OtherParamOps {
+			return "${" + name + "@…}"
+		}
+		if n.Index != nil && strings.Trim(s.source(n.Index), "@*") == "" {
+			return "operator on a whole array"
+		}
+	}
+	if (n.Repl != nil || n.Exp != nil) && extended(s.source(n)) {
+		return "extended glob in an expansion"
+	}
+	return ""
+}
+
+// source returns the text of a node.
+func (s *script) source(n syntax.Node) string {
+	from, to := int(n.Pos().Offset()), int(n.End().Offset())
+	if from < 0 || from > to || to > len(s.text) {
+		return ""
+	}
+	return s.text[from:to]
+}
+
+// extended reports an extended glob in text, or what looks like one.
+func extended(text string) bool {
+	for i := range len(text) - 1 {
+		if text[i+1] == '(' && strings.IndexByte("?*+@!", text[i]) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// redirectDiffers judges a redirection.
+func redirectDiffers(n *syntax.Redirect) string {
+	if n.N != nil && n.N.Value != "0" && n.N.Value != "1" && n.N.Value != "2" {
+		return "file descriptor " + n.N.Value
+	}
+	switch n.Op {
+	case syntax.RdrOut, syntax.AppOut, syntax.RdrIn, syntax.Hdoc, syntax.DashHdoc, syntax.WordHdoc, syntax.RdrAll, syntax.AppAll:
+		return ""
+	case syntax.DplOut:
+		if target := n.Word.Lit(); target == "1" || target == "2" {
+			return ""
+		}
+	}
+	return "redirection " + n.Op.String()
 }

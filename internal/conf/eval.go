@@ -3,10 +3,12 @@
 package conf
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // evaluation is one run over a list of files, in the protocol of upstream:
@@ -37,12 +39,16 @@ type assign struct {
 
 // outcome is the result of an evaluation.
 type outcome struct {
-	vars       Vars
+	vars Vars
+
+	mu         sync.Mutex // parts of a pipeline run concurrently
 	incomplete bool
 	notes      []string // what was refused, or differs from bash
 }
 
 func (o *outcome) note(text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.incomplete = true
 	if !slices.Contains(o.notes, text) {
 		o.notes = append(o.notes, text)
@@ -88,11 +94,44 @@ func (l *Loader) evaluate(ctx context.Context, e *evaluation, p Policy) (*outcom
 	if strict && slices.ContainsFunc(e.scripts, func(s *script) bool { return differs(s) != "" }) {
 		return l.evaluateBash(ctx, e)
 	}
-	out, err := l.evaluateGo(ctx, e, p)
-	if err != nil || !strict || !out.incomplete {
-		return out, err
+	var shown bounded
+	out, err := l.evaluateGo(ctx, e, p, &shown)
+	if strict && err == nil && (out.incomplete || shown.complains()) {
+		return l.evaluateBash(ctx, e)
 	}
-	return l.evaluateBash(ctx, e)
+	if l.Stderr != nil {
+		l.Stderr.Write(shown.data)
+	}
+	return out, err
+}
+
+// bounded keeps the start of what a conf writes to its standard error, until
+// it is clear whose words those are. Its methods may be called concurrently.
+type bounded struct {
+	mu   sync.Mutex
+	data []byte
+}
+
+// maxShown bounds the kept text in bytes.
+const maxShown = 64 << 10
+
+func (b *bounded) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.data = append(b.data, p[:min(len(p), maxShown-len(b.data))]...)
+	return len(p), nil
+}
+
+// complains reports that the Go interpreter met something it does not have.
+func (b *bounded) complains() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, word := range []string{"unsupported", "unhandled", "not supported", "not implemented"} {
+		if bytes.Contains(b.data, []byte(word)) {
+			return true
+		}
+	}
+	return false
 }
 
 // isName reports whether s is a shell variable name.

@@ -24,6 +24,9 @@ const defaultIFS = " \t\n"
 func (s *session) splitter(r *interp.Runner) func(string) (string, error) {
 	ifs, ok := r.Vars["IFS"]
 	custom := ok && ifs.IsSet() && ifs.String() != defaultIFS || ok && !ifs.IsSet()
+	if custom {
+		s.out.note("IFS")
+	}
 	return func(value string) (string, error) {
 		if custom {
 			return s.expandFields(r, value)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -32,11 +33,8 @@ type session struct {
 }
 
 // evaluateGo runs e in the Go interpreter.
-func (l *Loader) evaluateGo(ctx context.Context, e *evaluation, p Policy) (*outcome, error) {
-	s := &session{evaluation: e, policy: p, stderr: l.Stderr, out: &outcome{vars: e.values.clone()}}
-	if s.stderr == nil {
-		s.stderr = io.Discard
-	}
+func (l *Loader) evaluateGo(ctx context.Context, e *evaluation, p Policy, stderr io.Writer) (*outcome, error) {
+	s := &session{evaluation: e, policy: p, stderr: stderr, out: &outcome{vars: e.values.clone()}}
 	for _, sc := range e.scripts {
 		if reason := differs(sc); reason != "" {
 			s.out.note(reason)
@@ -132,11 +130,13 @@ func (s *session) collect(r *interp.Runner) ([]assign, error) {
 // elements returns a variable's elements by their real index: an indexed
 // variable's List is packed.
 func elements(vr expand.Variable) Array {
-	if !vr.IsSet() {
-		return nil
-	}
-	if vr.Kind == expand.String {
+	if vr.Kind == expand.String && vr.IsSet() {
 		return Array{0: vr.Str}
+	}
+	// After X[0]=a alone the interpreter has the element, but not the mark
+	// that X is set.
+	if vr.Kind != expand.Indexed || len(vr.List) == 0 {
+		return nil
 	}
 	a := make(Array, len(vr.List))
 	for i, value := range vr.List {
@@ -203,6 +203,7 @@ func (s *session) runner(sc *script) (*interp.Runner, error) {
 		interp.Params("--", strings.Join(s.names, " ")),
 		interp.OpenHandler(s.open(sc)),
 		interp.ExecHandlers(s.exec),
+		interp.CallHandler(s.call),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("start interpreter: %w", err)
@@ -244,6 +245,39 @@ func (s *session) exec(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 		}
 		return byDefault(ctx, args)
 	}
+}
+
+// call looks into files that a conf sources: they may differ as well.
+func (s *session) call(ctx context.Context, args []string) ([]string, error) {
+	if args[0] != "." && args[0] != "source" || len(args) < 2 || !filepath.IsAbs(args[1]) {
+		return args, nil
+	}
+	text, err := readConf(args[1])
+	if err == nil && !plain(text) {
+		if reason := differs(parseScript(args[1], text)); reason != "" {
+			s.out.note(reason)
+		}
+	}
+	return args, nil
+}
+
+// plain reports text of comments and simple assignments only, as a kernel's
+// configuration has.
+func plain(text string) bool {
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		name, value, ok := strings.Cut(line, "=")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
+			value = strings.ReplaceAll(value[1:n-1], " ", "")
+		}
+		if !ok || !isName(name) || strings.ContainsAny(value, "$`\\\"' \t\r;&|<>()*?[~#") {
+			return false
+		}
+	}
+	return true
 }
 
 // quote returns s as one word for bash.

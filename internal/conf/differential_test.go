@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conf
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"dkms-go/internal/host"
+)
+
+// realBash runs a script in the machine's bash.
+func realBash(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "bash", "-c", script)
+	cmd.Env, cmd.Dir = env, dir
+	cmd.WaitDelay = killAfter
+	return cmd.Output()
+}
+
+// testKernels are the releases of the lab.
+var testKernels = []string{"6.1.0-56-amd64", "6.12.117+deb12-amd64"}
+
+// testConfig is a kernel configuration as confs source and grep it.
+const testConfig = `#
+# Automatically generated file; DO NOT EDIT.
+#
+CONFIG_CC_VERSION_TEXT="gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0"
+CONFIG_MODULES=y
+CONFIG_ACPI=y
+CONFIG_HZ=250
+CONFIG_USB_HID=m
+# CONFIG_NUMA is not set
+CONFIG_LOCALVERSION=""
+CONFIG_TRACEPOINTS=y
+CONFIG_HID_MULTITOUCH=m
+CONFIG_I2C=y
+`
+
+// testLoader returns a loader on a fresh tree and the source directory of a
+// kernel in it.
+func testLoader(t testing.TB) (*Loader, string) {
+	t.Helper()
+	root := t.TempDir()
+	p := host.Default()
+	p.ConfDir = filepath.Join(root, "etc")
+	ksd := filepath.Join(root, "headers")
+	for _, dir := range []string{p.ConfDir, ksd, filepath.Join(root, "cwd")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, filepath.Join(ksd, ".config"), testConfig)
+	environ := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + root, "LANG=C.UTF-8", "MAKE=from-environment", "CC=no"}
+	return &Loader{Paths: p, Environ: environ, Bash: realBash, Dir: filepath.Join(root, "cwd")}, ksd
+}
+
+func writeFile(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// corpusConfs returns every dkms.conf of the lab's corpus and of testdata.
+func corpusConfs(t testing.TB) []string {
+	t.Helper()
+	corpus := os.Getenv("DKMS_CONF_CORPUS")
+	if corpus == "" {
+		corpus = "../../.lab/corpus"
+	}
+	var confs []string
+	for _, dir := range []string{corpus, "testdata"} {
+		if _, err := os.Stat(dir); err != nil {
+			continue // the lab is not unpacked
+		}
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() && strings.HasSuffix(path, "dkms.conf") {
+				abs, _ := filepath.Abs(path)
+				confs = append(confs, abs)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return confs
+}
+
+// TestConfsAsBash compares every variable and index between the Go
+// interpreter and real bash.
+func TestConfsAsBash(t *testing.T) {
+	confs := corpusConfs(t)
+	if len(confs) == 0 {
+		t.Fatal("no dkms.conf found")
+	}
+	equal, total := 0, 0
+	for _, conf := range confs {
+		for _, kernel := range testKernels {
+			total++
+			if sameAsBash(t, conf, kernel) {
+				equal++
+			}
+		}
+	}
+	t.Logf("the Go interpreter equals bash for %d of %d (%d confs, %d kernels)", equal, total, len(confs), len(testKernels))
+}
+
+// sameAsBash fails the test if Auto differs from Bash, and reports whether Go
+// equals Bash, which a conf with constructs of the deny list need not.
+func sameAsBash(t *testing.T, conf, kernel string) bool {
+	t.Helper()
+	l, ksd := testLoader(t)
+	load := func(p Policy) Vars {
+		var stderr bytes.Buffer
+		l.Stderr = &stderr
+		m, err := l.Load(t.Context(), Request{
+			Module: "m", Version: "1.0", Kernel: kernel, Arch: "x86_64", File: conf, Distro: "debian",
+			KernelSourceDir: ksd, KernelConfig: ksd + "/.config", Policy: p,
+			Vars: map[string]string{"parallel_jobs": "2"},
+		})
+		if m == nil {
+			t.Fatalf("%s: policy %d: %v", conf, p, err)
+		}
+		return m.Vars
+	}
+	bash, auto, inGo := load(Bash), load(Auto), load(Go)
+	if diff := differences(auto, bash); len(diff) > 0 {
+		t.Errorf("%s for %s: Auto differs from bash:\n%s", conf, kernel, strings.Join(diff, "\n"))
+	}
+	diff := differences(inGo, bash)
+	if data, err := os.ReadFile(conf); len(diff) > 0 && err == nil {
+		if differs(parseScript(conf, string(data))) == "" {
+			t.Logf("%s for %s: Go differs from bash:\n%s", conf, kernel, strings.Join(diff, "\n"))
+		}
+	}
+	return len(diff) == 0
+}
+
+// differences lists the variables that differ.
+func differences(got, want Vars) []string {
+	var diff []string
+	for _, name := range moduleNames() {
+		if len(got[name])+len(want[name]) > 0 && !reflect.DeepEqual(got[name], want[name]) {
+			diff = append(diff, name+": got "+quoteArray(got[name])+", bash has "+quoteArray(want[name]))
+		}
+	}
+	return slices.Compact(diff)
+}
+
+func quoteArray(a Array) string {
+	var b strings.Builder
+	for _, i := range a.Sorted() {
+		b.WriteString("[" + quote(a[i]) + "]")
+	}
+	return b.String()
+}
