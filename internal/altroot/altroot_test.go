@@ -183,6 +183,7 @@ func TestMergedRoot(t *testing.T) {
 		"boot/System.map-6.1":       "map\n",
 		"opt/thing":                 "opt\n",
 		"srv":                       "->opt",
+		"topfile":                   "top\n",
 		"usr/lib/linux-kbuild-6.1/": "",
 	}
 	for name, layout := range layouts {
@@ -190,7 +191,7 @@ func TestMergedRoot(t *testing.T) {
 			dir := root(t, filepath.Join(t.TempDir(), "a:b,c d"), common)
 			root(t, dir, layout.files)
 			out, code := exec(t, dir, "list=/", "list=/lib/modules", "list=/usr/lib/modules/6.1", "cat=/usr/src/m-1/dkms.conf",
-				"cat=/etc/os-release", "cat=/etc/dkms/framework.conf", "cat=/boot/System.map-6.1", "cat=/srv/thing",
+				"cat=/etc/os-release", "cat=/etc/dkms/framework.conf", "cat=/boot/System.map-6.1", "cat=/srv/thing", "cat=/topfile",
 				"list=/usr/share/dkms", "list=/etc/modprobe.d", "list=/usr/lib/linux-kbuild-6.1", "list=/tmp",
 				"write=/var/lib/dkms/v", "write=/usr/src/s", "write=/lib/modules/m", "write=/etc/dkms/e", "write=/tmp/t",
 				"write=/etc/no", "write=/usr/lib/no", "write=/no", "private",
@@ -199,7 +200,7 @@ func TestMergedRoot(t *testing.T) {
 				t.Errorf("code %d", code)
 			}
 			wants(t, out, "/lib/modules/6.1", "/usr/lib/modules/6.1/x", "/usr/src/m-1/dkms.conf:conf:", "/etc/os-release:ID=inner:",
-				"/etc/dkms/framework.conf:inner:", "/boot/System.map-6.1:map:", "/srv/thing:opt:", "/usr/share/dkms/inner",
+				"/etc/dkms/framework.conf:inner:", "/boot/System.map-6.1:map:", "/srv/thing:opt:", "/topfile:top:", "/usr/share/dkms/inner",
 				"write /var/lib/dkms/v: <nil>", "write /usr/src/s: <nil>", "write /lib/modules/m: <nil>", "write /etc/dkms/e: <nil>",
 				"write /tmp/t: <nil>", "write /etc/no: open", "write /usr/lib/no: open", "write /no: open", "private: <nil>",
 				"a.c\na.o\nt\nsh echo")

@@ -144,7 +144,7 @@ func (m merger) topDirs() error {
 	return nil
 }
 
-// rest binds everything of the root that has no other source.
+// rest takes everything of the root that has no other source.
 func (m merger) rest() error {
 	entries, err := os.ReadDir(m.dir)
 	if err != nil {
@@ -155,26 +155,35 @@ func (m merger) rest() error {
 		if _, err := os.Lstat(place); err == nil || slices.Contains(libDirs(), entry.Name()) {
 			continue
 		}
-		source := filepath.Join(m.dir, entry.Name())
-		switch {
-		case entry.IsDir():
-			if err := os.Mkdir(place, 0o755); err != nil {
-				return err
-			}
-			if err := bind(source, place); err != nil {
-				return err
-			}
-		case entry.Type() == fs.ModeSymlink:
-			target, err := os.Readlink(source)
-			if err != nil {
-				return err
-			}
-			if err := os.Symlink(target, place); err != nil {
-				return err
-			}
+		if err := take(filepath.Join(m.dir, entry.Name()), place, entry.Type()); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// take puts a link like source, or source itself, at place. Sockets, pipes and
+// devices are passed over.
+func take(source, place string, kind fs.FileMode) error {
+	var err error
+	switch {
+	case kind.IsDir():
+		err = os.Mkdir(place, 0o755)
+	case kind.IsRegular():
+		err = os.WriteFile(place, nil, 0o644)
+	case kind == fs.ModeSymlink:
+		target, err := os.Readlink(source)
+		if err != nil {
+			return err
+		}
+		return os.Symlink(target, place)
+	default:
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return bind(source, place)
 }
 
 // mergeTrees merges usr and etc, and then the parts where this machine comes

@@ -50,7 +50,8 @@ type Cmd struct {
 	// Env is the whole environment; nil stands for BaseEnv(os.Environ()).
 	Env []string
 	// Stdin is nil for an empty input. A command that reads from a terminal
-	// stays in the process group of this process, so that it may.
+	// stays in the process group of this process, so that it may; without,
+	// it must not read from the terminal by other ways (/dev/tty) either.
 	Stdin io.Reader
 	// Stdout and Stderr are nil to discard. If both are the same writer, the
 	// order of the output is kept.

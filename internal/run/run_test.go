@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -195,6 +196,35 @@ func ended(pid int) bool {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return false
+}
+
+const parent = "run-test-parent"
+
+// TestMain is also a process that runs a command and is killed.
+func TestMain(m *testing.M) {
+	if os.Args[0] == parent {
+		os.Stdout.WriteString(strconv.Itoa(os.Getpid()) + " ")
+		run.Cmd{Shell: "echo $$; exec sleep 600", Stdout: os.Stdout}.Run(context.Background())
+	}
+	os.Exit(m.Run())
+}
+
+// A command doesn't outlive this process, even if that is killed.
+func TestRunParentKilled(t *testing.T) {
+	var pids [2]int
+	out := &onWrite{}
+	out.do = func() {
+		if n, _ := fmt.Sscanf(out.String(), "%d %d\n", &pids[0], &pids[1]); n == 2 {
+			syscall.Kill(pids[0], syscall.SIGKILL)
+		}
+	}
+	err := run.Cmd{Argv: []string{parent}, Path: "/proc/self/exe", Stdout: out}.Run(t.Context())
+	if run.Code(err) != 137 {
+		t.Fatal(err)
+	}
+	if pids[1] == 0 || !ended(pids[1]) {
+		t.Errorf("process %d is left behind", pids[1])
+	}
 }
 
 func TestRunTimeout(t *testing.T) {
