@@ -124,7 +124,7 @@ func decompressor(r io.Reader) (out io.Reader, f Format, stop func(), err error)
 	case Bzip2:
 		out = bzip2.NewReader(br)
 	default:
-		out = br
+		out, err = br, nil // a short file is for the tar reader to refuse
 	}
 	return out, f, stop, err
 }
