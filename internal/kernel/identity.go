@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"dkms-go/internal/host"
+)
+
+// Identity tells one build of a kernel from another of the same release.
+// Digests are SHA-256 in hexadecimal; what the machine doesn't have, or what
+// can't be read, is empty.
+type Identity struct {
+	// UTSVersion is what uname -v would print, "#1 SMP ...".
+	UTSVersion string `json:"uts_version,omitempty"`
+	// Compiler is the version line of the compiler (CONFIG_CC_VERSION_TEXT).
+	Compiler string `json:"compiler,omitempty"`
+	// ModuleSymvers is the digest of the exported symbols and their CRCs.
+	ModuleSymvers string `json:"module_symvers,omitempty"`
+	// Config is the digest of the configuration.
+	Config string `json:"config,omitempty"`
+	// SystemMap is the digest of System.map-<release>, which comes with the
+	// kernel's image and so often later than the headers.
+	SystemMap string `json:"system_map,omitempty"`
+	// SigningCert is the digest of the certificate that the kernel's own
+	// objects are signed with.
+	SigningCert string `json:"signing_cert,omitempty"`
+}
+
+// Identity reads the kernel's identity.
+func (k Kernel) Identity(p host.Paths) Identity {
+	id := Identity{
+		UTSVersion:    k.utsVersion(),
+		ModuleSymvers: digest(filepath.Join(k.SourceDir, "Module.symvers")),
+		Config:        digest(k.ConfigFile),
+		SystemMap:     digest(p.SystemMap(k.Release)),
+		SigningCert:   digest(filepath.Join(k.SourceDir, "certs", "signing_key.x509")),
+	}
+	if c, err := k.Config(); err == nil {
+		id.Compiler = c.Text("CONFIG_CC_VERSION_TEXT")
+	}
+	return id
+}
+
+// utsVersion takes UTS_VERSION from the header that has it: compile.h, since
+// Linux 6.1 utsversion.h (kernel source, init/Makefile).
+func (k Kernel) utsVersion() string {
+	for _, name := range []string{"utsversion.h", "compile.h"} {
+		if v := define(filepath.Join(k.SourceDir, "include", "generated", name), "UTS_VERSION"); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// define returns the string that a header defines a name as, or "".
+func define(path, name string) string {
+	text, err := readText(path)
+	if err != nil {
+		return ""
+	}
+	m := regexp.MustCompile(`(?m)^#define[ \t]+` + name + `[ \t]+"([^"\n]*)"`).FindStringSubmatch(text)
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+// digest returns the SHA-256 of a regular file, or "".
+func digest(path string) string {
+	if !isFile(path) {
+		return ""
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
