@@ -76,6 +76,18 @@ func (s *script) nodeDiffers(n syntax.Node, inFunc bool) string {
 		if n.Select {
 			return "select"
 		}
+	case *syntax.BinaryCmd:
+		if n.Op == syntax.Pipe || n.Op == syntax.PipeAll {
+			return pipeDiffers(n.Y)
+		}
+	case *syntax.CaseClause:
+		if escapes(n.Word) {
+			return "unquoted backslash"
+		}
+	case *syntax.BinaryTest:
+		if w, ok := n.X.(*syntax.Word); ok && escapes(w) {
+			return "unquoted backslash"
+		}
 	case *syntax.CoprocClause, *syntax.LetClause, *syntax.ExtGlob, *syntax.TimeClause:
 		return typeName(n)
 	}
@@ -114,6 +126,9 @@ func callDiffers(n *syntax.CallExpr) string {
 			return "printf -v, %q or %(…)T"
 		}
 	case "test", "[":
+		if slices.ContainsFunc(args, func(a string) bool { return strings.Trim(a, `\<>`) == "" && a != "" }) {
+			return "test of order"
+		}
 		if slices.Contains(args, "-v") || slices.Contains(args, "-R") || slices.Contains(args, "-o") && len(args) <= 3 {
 			return "test -v"
 		}
@@ -133,6 +148,28 @@ func callDiffers(n *syntax.CallExpr) string {
 		}
 	}
 	return ""
+}
+
+// pipeDiffers judges the last command of a pipe: bash runs it in a subshell,
+// the interpreter in the shell itself.
+func pipeDiffers(last *syntax.Stmt) string {
+	call, ok := last.Cmd.(*syntax.CallExpr)
+	if !ok || len(call.Args) == 0 {
+		return "compound command in a pipe"
+	}
+	name := call.Args[0].Lit()
+	if name == "" || interp.IsBuiltin(name) && !slices.Contains([]string{"echo", "printf", "true", "false", "test", "["}, name) {
+		return "builtin in a pipe"
+	}
+	return ""
+}
+
+// escapes reports a backslash outside quotes.
+func escapes(w *syntax.Word) bool {
+	return w != nil && slices.ContainsFunc(w.Parts, func(p syntax.WordPart) bool {
+		lit, ok := p.(*syntax.Lit)
+		return ok && strings.Contains(lit.Value, `\`)
+	})
 }
 
 // literal returns the literal parts of a word.
@@ -157,12 +194,15 @@ func declDiffers(n *syntax.DeclClause, inFunc bool) string {
 	if n.Variant.Value == "local" && !inFunc {
 		return "local outside a function"
 	}
+	if n.Variant.Value == "readonly" {
+		return "readonly" // a later assignment ends the file in bash
+	}
 	for _, a := range n.Args {
 		if a.Name != nil || a.Value == nil {
 			continue
 		}
 		flags := literal(a.Value)
-		if strings.HasPrefix(flags, "-") && strings.Trim(flags[1:], "aArxg") != "" || strings.HasPrefix(flags, "+") {
+		if strings.HasPrefix(flags, "-") && strings.Trim(flags[1:], "axg") != "" || strings.HasPrefix(flags, "+") {
 			return n.Variant.Value + " " + flags
 		}
 	}
@@ -190,6 +230,9 @@ func (s *script) paramDiffers(n *syntax.ParamExp) string {
 	if n.Exp != nil {
 		if n.Exp.Op == syntax.OtherParamOps {
 			return "${" + name + "@…}"
+		}
+		if escapes(n.Exp.Word) {
+			return "unquoted backslash"
 		}
 		if n.Index != nil && strings.Trim(s.source(n.Index), "@*") == "" {
 			return "operator on a whole array"
@@ -222,6 +265,9 @@ func extended(text string) bool {
 
 // redirectDiffers judges a redirection.
 func redirectDiffers(n *syntax.Redirect) string {
+	if escapes(n.Word) {
+		return "unquoted backslash"
+	}
 	if n.N != nil && n.N.Value != "0" && n.N.Value != "1" && n.N.Value != "2" {
 		return "file descriptor " + n.N.Value
 	}

@@ -84,3 +84,36 @@ func (s *script) returnsAtTop() bool {
 	}
 	return found
 }
+
+// unescape rewrites the values of assignments so that the interpreter gives
+// X=a\ b the value "a b": it keeps an unquoted backslash there. The nodes
+// lose their positions, so it is the last thing done before a run.
+func unescape(stmts []*syntax.Stmt) {
+	for _, stmt := range stmts {
+		syntax.Walk(stmt, func(n syntax.Node) bool {
+			if a, ok := n.(*syntax.Assign); ok && escapes(a.Value) {
+				for i, part := range a.Value.Parts {
+					if lit, ok := part.(*syntax.Lit); ok && strings.Contains(lit.Value, `\`) {
+						a.Value.Parts[i] = &syntax.SglQuoted{Value: unescaped(lit.Value)}
+					}
+				}
+			}
+			return true
+		})
+	}
+}
+
+// unescaped removes the backslashes of unquoted text.
+func unescaped(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] == '\\' && i+1 < len(text) {
+			i++
+			if text[i] == '\n' {
+				continue
+			}
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}

@@ -5,7 +5,6 @@ package conf
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -128,30 +127,29 @@ func unquote(text string) (string, bool) {
 	return b.String(), true
 }
 
-// secondShell runs the assignments in the interpreter.
+// secondShell runs the assignments in the interpreter. One that is no single
+// assignment has an unescaped quote in its value and is lost.
 func (s *session) secondShell(ctx context.Context, raw []assign) error {
-	sc := parseScript("", assignments(raw))
-	if sc.err != nil {
-		s.out.note("value that is no shell text")
-		io.WriteString(s.stderr, sc.complaint())
-	}
-	if reason := differs(sc); reason != "" {
-		s.out.note(reason)
-	}
-	file := &syntax.File{Name: "dkms"}
-	for _, stmt := range sc.stmts {
-		if pure(stmt) {
-			file.Stmts = append(file.Stmts, stmt)
+	whole := &script{}
+	for _, a := range raw {
+		sc := parseScript("", a.name+"["+strconv.Itoa(a.index)+"]=\""+a.value+"\"\n")
+		reason := differs(sc)
+		if sc.err != nil || len(sc.stmts) != 1 || !pure(sc.stmts[0]) {
+			s.out.note("value with a double quote")
+			fmt.Fprintf(s.stderr, "dkms: the value of %s[%d] has an unescaped double quote, it is ignored: %s\n", a.name, a.index, a.value)
 			continue
 		}
-		s.out.note("value with a double quote")
-		fmt.Fprintf(s.stderr, "dkms: value with an unescaped double quote is ignored (evaluated line %d)\n", stmt.Pos().Line())
+		if reason != "" {
+			s.out.note(reason)
+		}
+		whole.stmts = append(whole.stmts, sc.stmts[0])
 	}
-	r, err := s.runner(sc)
+	r, err := s.runner(whole)
 	if err != nil {
 		return err
 	}
-	if err := run(ctx, r, file); err != nil {
+	unescape(whole.stmts)
+	if err := run(ctx, r, &syntax.File{Name: "dkms", Stmts: whole.stmts}); err != nil {
 		return err
 	}
 	for _, name := range s.names {
@@ -160,15 +158,6 @@ func (s *session) secondShell(ctx context.Context, raw []assign) error {
 		}
 	}
 	return nil
-}
-
-// assignments writes elements as the lines of the second evaluation.
-func assignments(raw []assign) string {
-	var b strings.Builder
-	for _, a := range raw {
-		b.WriteString(a.name + "[" + strconv.Itoa(a.index) + "]=\"" + a.value + "\"\n")
-	}
-	return b.String()
 }
 
 // pure reports a statement that is one assignment and nothing else.
