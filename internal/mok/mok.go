@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package mok finds what the objects of a kernel are signed with: the digest,
+// the tool, and the machine owner key (MOK) with its certificate, which it
+// makes where there is none yet.
+//
+// Nothing here can make a build end in an error: a machine without a key
+// builds objects without signatures, and is told why.
+package mok
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dkms-go/internal/host"
+	"dkms-go/internal/kernel"
+)
+
+// Request is what the choice of a signing key depends on.
+type Request struct {
+	Paths host.Paths
+	// Distro is the distribution's ID (distro.Distro).
+	Distro string
+	// Kernel is the release that is built for.
+	Kernel string
+	// KernelConfigFile and KernelSourceDir are those of the kernel
+	// (kernel.Kernel).
+	KernelConfigFile, KernelSourceDir string
+	// SignFile, Key, Cert and Try are sign_file, mok_signing_key,
+	// mok_certificate and try_sign_modules of framework.conf or the
+	// environment.
+	SignFile, Key, Cert, Try string
+	// Environ is dkms's own environment.
+	Environ []string
+	// LookPath finds a command on PATH.
+	LookPath func(name string) (string, error)
+	// Run runs a command with variables added to the environment.
+	Run func(ctx context.Context, argv, env []string) error
+}
+
+// Plan is how objects are signed.
+type Plan struct {
+	// Hash is the digest's name as the kernel's configuration has it.
+	Hash string
+	// SignFile is the tool, Key the private key (a PEM file or a "pkcs11:"
+	// URI), Cert the certificate.
+	SignFile, Key, Cert string
+}
+
+// notSigned is a reason for not signing.
+type notSigned string
+
+func (r notSigned) Error() string { return string(r) }
+
+// Prepare chooses how the objects of a kernel are signed, and calls say with
+// one line for each finding. A nil Plan says that they aren't signed; the last
+// line then gives the reason. A missing key is made (see Generate). The error
+// is that of ctx only.
+func Prepare(ctx context.Context, r Request, say func(line string)) (*Plan, error) {
+	plan, err := r.prepare(ctx, say)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err != nil {
+		reason := err.Error()
+		say(strings.ToUpper(reason[:1]) + reason[1:] + ", modules won't be signed")
+		return nil, nil
+	}
+	return plan, nil
+}
+
+// GenerateMOK chooses a key as Prepare does and makes one if there is none
+// (dkms(8), generate_mok). The kernel's configuration has no say here. The
+// error is the reason why there is no key afterwards.
+func GenerateMOK(ctx context.Context, r Request, say func(line string)) error {
+	r.KernelConfigFile, r.KernelSourceDir = "", ""
+	if _, _, err := r.pair(ctx, say); err != nil {
+		return fmt.Errorf("preparing the machine owner key: %w", err)
+	}
+	return nil
+}
+
+func (r Request) prepare(ctx context.Context, say func(string)) (*Plan, error) {
+	if r.Try == "false" {
+		return nil, notSigned("framework.conf turns them off (try_sign_modules)")
+	}
+	if r.Try != "true" && InChroot(r.Paths, r.Environ) {
+		return nil, notSigned("dkms runs in a chroot")
+	}
+	config, err := kernel.ReadConfig(r.KernelConfigFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notSigned("there is no kernel configuration " + r.KernelConfigFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	hash, ok := config.SigHash()
+	if !ok {
+		return nil, notSigned("kernel " + r.Kernel + " has no support for module signatures")
+	}
+	tool := r.signFile()
+	say("Sign command: " + tool)
+	if !isFile(tool) || unix.Access(tool, unix.X_OK) != nil {
+		return nil, notSigned("there is no executable sign command " + tool)
+	}
+	key, cert, err := r.pair(ctx, say)
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{Hash: hash, SignFile: tool, Key: key, Cert: cert}, nil
+}
+
+// signFile returns the tool that signs: the configured one, else the one of
+// the distribution's packages, else the one among the kernel's headers. The
+// file need not exist.
+func (r Request) signFile() string {
+	if r.SignFile != "" {
+		return r.SignFile
+	}
+	if tool := r.packagedSignFile(); isFile(tool) {
+		return tool
+	}
+	inHeaders := filepath.Join(r.Paths.KernelTree(r.Kernel), "build", "scripts", "sign-file")
+	if beside := filepath.Join(r.KernelSourceDir, "scripts", "sign-file"); !isFile(inHeaders) && isFile(beside) {
+		return beside
+	}
+	return inHeaders
+}
+
+func (r Request) packagedSignFile() string {
+	const script = "scripts/sign-file"
+	switch {
+	case r.is("debian"):
+		series := r.Kernel // up to its last dot: 6.1.0-50-amd64 is of 6.1
+		if dot := strings.LastIndexByte(series, '.'); dot >= 0 {
+			series = series[:dot]
+		}
+		return filepath.Join(r.Paths.KbuildDir+series, script)
+	case r.is("ubuntu"):
+		if tool, err := r.LookPath("kmodsign"); err == nil {
+			return tool
+		}
+		return filepath.Join(r.Paths.SourceTree, "linux-headers-"+r.Kernel, script)
+	case r.is("gentoo"):
+		return filepath.Join(r.Paths.SourceTree, "linux-"+r.Kernel, script)
+	default:
+		return ""
+	}
+}
+
+func (r Request) is(name string) bool { return strings.HasPrefix(r.Distro, name) }
+
+// getenv returns a variable of the environment, the last one of that name.
+func (r Request) getenv(name string) string {
+	value, _ := lookup(r.Environ, name)
+	return value
+}
+
+func lookup(environ []string, name string) (string, bool) {
+	for _, variable := range slices.Backward(environ) {
+		if value, ok := strings.CutPrefix(variable, name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
