@@ -69,28 +69,46 @@ func writeFile(t testing.TB, path, text string) {
 	}
 }
 
-// corpusConfs returns every dkms.conf of the lab's corpus and of testdata.
+// corpusConfs returns every dkms.conf of the lab's corpus, and those written
+// out of testdata/constructs.txtar.
 func corpusConfs(t testing.TB) []string {
 	t.Helper()
 	corpus := os.Getenv("DKMS_CONF_CORPUS")
 	if corpus == "" {
 		corpus = "../../.lab/corpus"
 	}
+	confs := constructs(t)
+	if _, err := os.Stat(corpus); err != nil {
+		return confs // the lab is not unpacked
+	}
+	err := filepath.WalkDir(corpus, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && strings.HasSuffix(path, "dkms.conf") {
+			abs, _ := filepath.Abs(path)
+			confs = append(confs, abs)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return confs
+}
+
+// constructs writes out the confs of testdata/constructs.txtar, and some with
+// carriage returns.
+func constructs(t testing.TB) []string {
+	t.Helper()
+	_, files := readArchive(t, "testdata/constructs.txtar")
+	files = append(files,
+		archived{"crlf.conf", "PACKAGE_NAME=\"a\"\r\nPACKAGE_VERSION=1\r\n\r\n# c\r\nBUILT_MODULE_NAME[0]=\"x\"\r\n"},
+		archived{"crlf-code.conf", "PACKAGE_NAME=\"a\"\r\nMAKE=\"$PACKAGE_NAME-1\"\r\nPATCH=(\"a\" b)\r\nif true; then\r\nPATCH=a\r\nfi\r\n"},
+	)
+	dir := t.TempDir()
 	var confs []string
-	for _, dir := range []string{corpus, "testdata"} {
-		if _, err := os.Stat(dir); err != nil {
-			continue // the lab is not unpacked
-		}
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() && strings.HasSuffix(path, "dkms.conf") {
-				abs, _ := filepath.Abs(path)
-				confs = append(confs, abs)
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, f := range files {
+		path := filepath.Join(dir, f.Name)
+		writeFile(t, path, f.Data)
+		confs = append(confs, path)
 	}
 	return confs
 }
@@ -122,11 +140,9 @@ func sameAsBash(t *testing.T, conf, kernel string) bool {
 	load := func(p Policy) Vars {
 		var stderr bytes.Buffer
 		l.Stderr = &stderr
-		m, err := l.Load(t.Context(), Request{
-			Module: "m", Version: "1.0", Kernel: kernel, Arch: "x86_64", File: conf, Distro: "debian",
-			KernelSourceDir: ksd, KernelConfig: ksd + "/.config", Policy: p,
-			Vars: map[string]string{"parallel_jobs": "2"},
-		})
+		r := request(ksd, conf, kernel)
+		r.Policy = p
+		m, err := l.Load(t.Context(), r)
 		if m == nil {
 			t.Fatalf("%s: policy %d: %v", conf, p, err)
 		}
