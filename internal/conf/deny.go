@@ -20,6 +20,9 @@ func differs(s *script) string {
 	if carriageReturns(s.text) {
 		return "carriage return"
 	}
+	if s.recurses() {
+		return "recursive function"
+	}
 	reason := ""
 	for _, stmt := range s.stmts {
 		function := 0

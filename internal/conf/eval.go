@@ -96,7 +96,7 @@ func (l *Loader) evaluate(ctx context.Context, e *evaluation, p Policy) (*outcom
 	}
 	var shown bounded
 	out, err := l.evaluateGo(ctx, e, p, &shown)
-	if strict && err == nil && (out.incomplete || shown.complains()) {
+	if strict && ctx.Err() == nil && (err != nil || out.incomplete || shown.complains()) {
 		return l.evaluateBash(ctx, e)
 	}
 	if l.Stderr != nil {

@@ -4,6 +4,7 @@ package conf
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -21,11 +22,7 @@ type script struct {
 // newline, and a syntax error ends the file but not what stands before it.
 func parseScript(path, text string) *script {
 	s := &script{path: path, text: text}
-	parser := syntax.NewParser(syntax.Variant(syntax.LangBash))
-	s.err = parser.Stmts(strings.NewReader(text), func(stmt *syntax.Stmt) bool {
-		s.stmts = append(s.stmts, stmt)
-		return true
-	})
+	s.parse()
 	if s.err == nil {
 		return s
 	}
@@ -33,6 +30,20 @@ func parseScript(path, text string) *script {
 		s.stmts = s.stmts[:len(s.stmts)-1]
 	}
 	return s
+}
+
+// parse sets stmts and err. The parser panics on some invalid text.
+func (s *script) parse() {
+	defer func() {
+		if p := recover(); p != nil {
+			s.err = fmt.Errorf("parser: %v", p)
+		}
+	}()
+	parser := syntax.NewParser(syntax.Variant(syntax.LangBash))
+	s.err = parser.Stmts(strings.NewReader(s.text), func(stmt *syntax.Stmt) bool {
+		s.stmts = append(s.stmts, stmt)
+		return true
+	})
 }
 
 // continues reports whether more of the same command list follows stmt on its
@@ -83,6 +94,47 @@ func (s *script) returnsAtTop() bool {
 		})
 	}
 	return found
+}
+
+// recurses reports a function that may call itself. The interpreter has no
+// bound for that: the process would run out of stack.
+func (s *script) recurses() bool {
+	calls := map[string][]string{}
+	for _, stmt := range s.stmts {
+		syntax.Walk(stmt, func(n syntax.Node) bool {
+			if f, ok := n.(*syntax.FuncDecl); ok && f.Name != nil {
+				calls[f.Name.Value] = append(calls[f.Name.Value], called(f.Body)...)
+			}
+			return true
+		})
+	}
+	for name := range calls {
+		seen := map[string]bool{}
+		for todo := calls[name]; len(todo) > 0; {
+			next := todo[0]
+			todo = todo[1:]
+			if next == name {
+				return true
+			}
+			if !seen[next] {
+				seen[next] = true
+				todo = append(todo, calls[next]...)
+			}
+		}
+	}
+	return false
+}
+
+// called returns the commands that a function's body names.
+func called(body *syntax.Stmt) []string {
+	var names []string
+	syntax.Walk(body, func(n syntax.Node) bool {
+		if call, ok := n.(*syntax.CallExpr); ok && len(call.Args) > 0 {
+			names = append(names, literal(call.Args[0]))
+		}
+		return true
+	})
+	return names
 }
 
 // unescape rewrites the values of assignments so that the interpreter gives

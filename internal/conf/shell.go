@@ -60,6 +60,10 @@ func (s *session) first(ctx context.Context, sc *script) ([]assign, error) {
 	if sc.err != nil {
 		io.WriteString(s.stderr, sc.complaint())
 	}
+	if sc.recurses() {
+		fmt.Fprintf(s.stderr, "dkms: %s has a recursive function and is not evaluated\n", sc.path)
+		return nil, nil
+	}
 	r, err := s.runner(sc)
 	if err != nil {
 		return nil, err
@@ -82,7 +86,14 @@ func (s *session) first(ctx context.Context, sc *script) ([]assign, error) {
 // run runs a file; a non-zero status is no error.
 func run(ctx context.Context, r *interp.Runner, file *syntax.File) error {
 	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx, file) }()
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				done <- fmt.Errorf("interpreter: %v", p)
+			}
+		}()
+		done <- r.Run(ctx, file)
+	}()
 	var err error
 	select {
 	case err = <-done:

@@ -55,11 +55,6 @@ type Plan struct {
 	SignFile, Key, Cert string
 }
 
-// notSigned is a reason for not signing.
-type notSigned string
-
-func (r notSigned) Error() string { return string(r) }
-
 // Prepare chooses how the objects of a kernel are signed, and calls say with
 // one line for each finding. A nil Plan says that they aren't signed; the last
 // line then gives the reason. A missing key is made (see Generate). The error
@@ -90,26 +85,26 @@ func GenerateMOK(ctx context.Context, r Request, say func(line string)) error {
 
 func (r Request) prepare(ctx context.Context, say func(string)) (*Plan, error) {
 	if r.Try == "false" {
-		return nil, notSigned("framework.conf turns them off (try_sign_modules)")
+		return nil, errors.New("signatures are turned off (try_sign_modules)")
 	}
 	if r.Try != "true" && InChroot(r.Paths, r.Environ) {
-		return nil, notSigned("dkms runs in a chroot")
+		return nil, errors.New("dkms runs in a chroot")
 	}
 	config, err := kernel.ReadConfig(r.KernelConfigFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notSigned("there is no kernel configuration " + r.KernelConfigFile)
+		return nil, fmt.Errorf("there is no kernel configuration %s", r.KernelConfigFile)
 	}
 	if err != nil {
 		return nil, err
 	}
 	hash, ok := config.SigHash()
 	if !ok {
-		return nil, notSigned("kernel " + r.Kernel + " has no support for module signatures")
+		return nil, fmt.Errorf("kernel %s has no support for module signatures", r.Kernel)
 	}
 	tool := r.signFile()
 	say("Sign command: " + tool)
 	if !isFile(tool) || unix.Access(tool, unix.X_OK) != nil {
-		return nil, notSigned("there is no executable sign command " + tool)
+		return nil, fmt.Errorf("there is no executable sign command %s", tool)
 	}
 	key, cert, err := r.pair(ctx, say)
 	if err != nil {

@@ -36,7 +36,7 @@ func (r Request) pair(ctx context.Context, say func(string)) (key, cert string, 
 	say("Public certificate (MOK): " + cert)
 	if onToken(key) {
 		if !isFile(cert) {
-			return "", "", notSigned("there is no certificate " + cert + " for the key " + key)
+			return "", "", fmt.Errorf("there is no certificate %s for the key %s", cert, key)
 		}
 		return key, cert, nil
 	}
@@ -75,7 +75,7 @@ func (r Request) familyPair(ctx context.Context, say func(string)) (key, cert st
 func (r Request) enrollShim(ctx context.Context, key, cert string, say func(string)) error {
 	tool, err := r.LookPath("update-secureboot-policy")
 	if err != nil {
-		return notSigned("there is no key " + key + " with a certificate " + cert + ", and no update-secureboot-policy to make them")
+		return fmt.Errorf("there is no key %s with a certificate %s, and no update-secureboot-policy to make them", key, cert)
 	}
 	if isFile(key) {
 		if err := r.complete(ctx, key, cert, say); err != nil {
@@ -147,11 +147,11 @@ func (r Request) complete(ctx context.Context, key, cert string, say func(string
 		return nil
 	}
 	if key == cert {
-		return notSigned("there is no file " + key + " with a key and its certificate")
+		return fmt.Errorf("there is no file %s with a key and its certificate", key)
 	}
 	for _, path := range []string{key, cert} {
 		if dir := filepath.Dir(path); unix.Access(dir, unix.W_OK) != nil {
-			return notSigned("there is no key " + key + " with a certificate " + cert + ", and " + dir + " isn't a writable directory")
+			return fmt.Errorf("there is no key %s with a certificate %s, and %s isn't a writable directory", key, cert, dir)
 		}
 	}
 	if err := setAside(cert, say); err != nil {
@@ -172,7 +172,7 @@ func setAside(cert string, say func(string)) error {
 		return nil
 	}
 	if err != nil {
-		return notSigned("the certificate " + cert + " has no key and can't be renamed: " + err.Error())
+		return fmt.Errorf("the certificate %s has no key and can't be renamed: %w", cert, err)
 	}
 	say("The certificate " + cert + " has no key, it is now " + old)
 	return nil

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command dkms builds and installs kernel modules for every kernel of a
+// machine: Dynamic Kernel Module Support.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"dkms-go/internal/cli"
+)
+
+// version is set when a release is built.
+var version = "devel"
+
+func main() {
+	syscall.Umask(0o022)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() { cancel(cli.Signal{Number: <-signals}) }()
+	os.Exit(cli.Main(ctx, os.Args[1:], cli.Stdio{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Version: version,
+	}))
+}

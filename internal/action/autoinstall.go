@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"dkms-go/internal/conf"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/state"
+)
+
+func sorted[T any](list []T, compare func(a, b T) int) []T {
+	return slices.SortedStableFunc(slices.Values(list), compare)
+}
+
+// disabled reports, and says, that the administrator has turned off automatic
+// installation with a file.
+func (e *Engine) disabled() bool {
+	if _, err := os.Stat(filepath.Join(e.Paths.ConfDir, "no-autoinstall")); err != nil {
+		return false
+	}
+	fmt.Fprintln(e.Out, "Automatic installation of modules has been disabled.")
+	return true
+}
+
+// Autoinstall installs, for one kernel, the newest version of every module
+// that asks for it, in the order of their dependencies. only limits it to one
+// module. One module's failure doesn't keep the others from being installed.
+func (e *Engine) Autoinstall(ctx context.Context, targets []plan.Target, only state.ID) error {
+	if err := e.RequireRoot(); err != nil {
+		return err
+	}
+	if e.disabled() {
+		return nil
+	}
+	if _, err := os.Stat(e.tree.Dir); err != nil {
+		return nil // nothing was ever added
+	}
+	unlock, err := e.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var worst error
+	var changed []plan.Target
+	for _, t := range targets {
+		done, err := e.autoinstall(ctx, t, only)
+		if done {
+			changed = append(changed, t)
+		}
+		if worst == nil {
+			worst = err
+		}
+	}
+	if worst != nil || len(changed) == 0 {
+		return worst
+	}
+	return e.afterwards(ctx, changed)
+}
+
+// autoinstall serves one kernel; it reports whether anything was due.
+func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) (bool, error) {
+	latest := map[state.ID]bool{}
+	all := &plan.Facts{}
+	for _, id := range e.tree.Modules("", "") {
+		c := e.tree.Condition(id)
+		if c == state.Broken {
+			f := e.requireSound(id).(*Failure)
+			e.Explain(e.Err, f)
+		}
+		all.Modules = append(all.Modules, plan.Module{ID: id, Condition: c})
+	}
+	for _, id := range all.Latest() {
+		latest[id] = true
+	}
+	if only.Version != "" {
+		latest[only] = true
+	}
+	f := e.facts(ctx, nil, []plan.Target{t}, func(id state.ID, r plan.Result) bool {
+		return latest[id] && !r.Installed || r.Built
+	})
+	auto := plan.Autoinstall(t, only, f, plan.Options{NoRefresh: e.NoDepmod})
+	if len(auto.Due)+len(auto.Bad)+len(auto.Unmet)+len(auto.Deferred) == 0 {
+		return false, nil
+	}
+	if err := e.headersDue(auto, t); err != nil {
+		return false, err
+	}
+	for _, b := range auto.Bad {
+		e.Explain(e.Err, confFailure(b.Err))
+	}
+	outcomes, err := e.perform(ctx, &auto.Plan, f, false)
+	if err != nil || e.DryRun {
+		return false, err
+	}
+	return true, e.summary(auto, t, outcomes)
+}
+
+// headersDue fails when something must be built and the kernel has no headers:
+// one message, not one per module.
+func (e *Engine) headersDue(a *plan.Auto, t plan.Target) error {
+	for _, s := range a.Steps {
+		if s.Kind == plan.Refuse && s.Reason == plan.NoHeaders {
+			return e.noHeaders(t)
+		}
+	}
+	return nil
+}
+
+// summary tells what became of each module.
+func (e *Engine) summary(a *plan.Auto, t plan.Target, outcomes []error) error {
+	var ok, skipped, failed []string
+	for _, id := range a.Installed {
+		ok = append(ok, id.Module)
+	}
+	for _, b := range a.Bad {
+		failed = append(failed, fmt.Sprintf("%s(%d)", b.ID.Module, e.Code(confFailure(b.Err))))
+	}
+	for _, d := range a.Due {
+		var f *Failure
+		switch err := outcomes[d.Step-1]; {
+		case err == nil:
+			ok = append(ok, d.ID.Module)
+		case errors.As(err, &f) && f.Soft():
+			skipped = append(skipped, d.ID.Module)
+		case errors.As(err, &f):
+			failed = append(failed, fmt.Sprintf("%s(%d)", d.ID.Module, e.Code(f)))
+		}
+	}
+	e.tell(t, "succeeded for", ok)
+	e.tell(t, "was skipped for", skipped)
+	e.tell(t, "failed for", failed)
+	for _, w := range a.Unmet {
+		fmt.Fprintf(e.Out, "%s autoinstall failed due to missing dependencies: %s.\n", w.ID, strings.Join(w.Depends, " "))
+	}
+	var deferred []string
+	for _, w := range a.Deferred {
+		fmt.Fprintf(e.Out, "%s autoinstall deferred: BUILD_DEPENDS not registered with DKMS: %s.\n", w.ID, strings.Join(w.Depends, " "))
+		deferred = append(deferred, w.ID.String())
+	}
+	if len(deferred) > 0 {
+		fmt.Fprintf(e.Out, "Deferred on %s until what they depend on is added: %s.\n", t.Kernel, strings.Join(deferred, " "))
+	}
+	if len(failed)+len(a.Unmet) > 0 {
+		return failf(AutoinstallFailed, "not every module could be installed for kernel %s", t.Kernel).hint("What failed, and why, is told above.")
+	}
+	return indexFailure(a, outcomes)
+}
+
+func (e *Engine) tell(t plan.Target, what string, modules []string) {
+	if len(modules) > 0 {
+		fmt.Fprintf(e.Out, "Autoinstall on %s %s module(s) %s.\n", t.Kernel, what, strings.Join(modules, " "))
+	}
+}
+
+// indexFailure returns the failure of a step that belongs to no module.
+func indexFailure(a *plan.Auto, outcomes []error) error {
+	for i, s := range a.Steps {
+		if s.Kind == plan.Refresh && outcomes[i] != nil {
+			return outcomes[i]
+		}
+	}
+	return nil
+}
+
+// Match installs for a kernel every module that is installed for template, or
+// only those called name.
+func (e *Engine) Match(ctx context.Context, template string, t plan.Target, name string) error {
+	if err := e.RequireRoot(); err != nil {
+		return err
+	}
+	if template == "" {
+		return failf(NoTemplate, "the kernel to be matched is not given").hint("Say: dkms match --templatekernel <kernel> -k <kernel> [<module>]")
+	}
+	if template == t.Kernel {
+		return failf(SameKernel, "kernel %s can't be matched with itself", t.Kernel)
+	}
+	if name != "" && len(e.tree.Modules(name, "")) == 0 {
+		return failf(UnknownModule, "there is no module %s in the DKMS tree", name)
+	}
+	var ids []state.ID
+	for _, id := range e.tree.Modules(name, "") {
+		if e.tree.Installed(state.Key{ID: id, Kernel: template, Arch: t.Arch}) {
+			ids = append(ids, id)
+		}
+	}
+	fmt.Fprintf(e.Out, "\nMatching modules in kernel: %s (%s)\nto the configuration of kernel: %s (%s)\n", t.Kernel, t.Arch, template, t.Arch)
+	if len(ids) == 0 {
+		fmt.Fprint(e.Out, "\nThere is nothing to be done for this match.\n")
+		return nil
+	}
+	return e.match(ctx, ids, t)
+}
+
+func (e *Engine) match(ctx context.Context, ids []state.ID, t plan.Target) error {
+	if !e.kernel(t).HasHeaders() {
+		return e.noHeaders(t)
+	}
+	unlock, err := e.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	f := e.facts(ctx, ids, []plan.Target{t}, func(id state.ID, r plan.Result) bool { return slices.Contains(ids, id) || r.Built })
+	outcomes, err := e.perform(ctx, plan.Match(ids, t, f, plan.Options{Force: e.Force, NoRefresh: e.NoDepmod}), f, false)
+	if err != nil {
+		return err
+	}
+	return verdict(outcomes)
+}
+
+// kernelModules are the modules with a result for a kernel.
+func (e *Engine) kernelModules(t plan.Target, keep func(state.ID) bool) []state.ID {
+	var ids []state.ID
+	for _, id := range e.tree.Modules("", "") {
+		if e.tree.Built(t.Key(id)) && keep(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// KernelPostinst is what a kernel package's hook calls once the kernel is
+// there: autoinstall.
+func (e *Engine) KernelPostinst(ctx context.Context, t plan.Target) error {
+	return e.Autoinstall(ctx, []plan.Target{t}, state.ID{})
+}
+
+// KernelPrerm is what a kernel package's hook calls before a kernel goes: all
+// results for it go, whatever AUTOINSTALL says.
+func (e *Engine) KernelPrerm(ctx context.Context, t plan.Target) error {
+	return e.clear(ctx, t, true, func(state.ID) bool { return true })
+}
+
+// KernelPreinst is what a kernel package's hook calls before a kernel is
+// replaced: the results that autoinstall will make again go.
+func (e *Engine) KernelPreinst(ctx context.Context, t plan.Target) error {
+	return e.clear(ctx, t, false, func(id state.ID) bool {
+		m, err := e.load(ctx, id, t, conf.Auto, e.Err)
+		return err == nil && m.Autoinstall
+	})
+}
+
+func (e *Engine) clear(ctx context.Context, t plan.Target, blank bool, keep func(state.ID) bool) error {
+	if err := e.RequireRoot(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(e.tree.Dir); err != nil {
+		return nil
+	}
+	unlock, err := e.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ids := e.kernelModules(t, keep)
+	f := e.facts(ctx, nil, []plan.Target{t}, func(id state.ID, _ plan.Result) bool { return slices.Contains(ids, id) })
+	p := plan.Clear(ids, t, blank, f, plan.Options{NoRefresh: e.NoDepmod})
+	outcomes, err := e.perform(ctx, p, f, true)
+	if err != nil {
+		return err
+	}
+	pruneEmpty(e.Paths.KernelTree(t.Kernel))
+	var failed []string
+	for i, err := range outcomes {
+		var f *Failure
+		if errors.As(err, &f) {
+			failed = append(failed, fmt.Sprintf("%s(%d)", p.Steps[i].Key.ID, e.Code(f)))
+		}
+	}
+	if len(failed) > 0 {
+		return failf(RemoveFailed, "these modules could not be removed for kernel %s (%s): %s", t.Kernel, t.Arch, strings.Join(slices.Compact(failed), " "))
+	}
+	return nil
+}
+
+// pruneEmpty removes the empty directories below a kernel's tree, and the tree
+// if nothing else is in it.
+func pruneEmpty(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			pruneEmpty(filepath.Join(dir, entry.Name()))
+		}
+	}
+	os.Remove(dir) // fails unless empty
+}

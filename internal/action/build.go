@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"dkms-go/internal/build"
+	"dkms-go/internal/conf"
+	"dkms-go/internal/kernel"
+	"dkms-go/internal/ko"
+	"dkms-go/internal/mok"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/run"
+	"dkms-go/internal/state"
+)
+
+// Build builds a module for each target, side by side where the machine has
+// the cores. After: a result for each target that didn't fail.
+func (e *Engine) Build(ctx context.Context, sel Selection, targets []plan.Target) error {
+	return e.forEach(ctx, sel, targets, "build", plan.BuildAll)
+}
+
+// forEach carries out the plan of build or install.
+func (e *Engine) forEach(ctx context.Context, sel Selection, targets []plan.Target, verb string,
+	compute func(state.ID, []plan.Target, *plan.Facts, plan.Options) *plan.Plan) error {
+	if sel.ID.Module != "" {
+		if err := e.requireSound(sel.ID); err != nil {
+			return err
+		}
+	}
+	if err := e.requireWritable(); err != nil {
+		return err
+	}
+	unlock, err := e.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	id, err := e.resolve(ctx, sel, targets[0], verb)
+	if err != nil {
+		return err
+	}
+	targets = slices.Compact(targets)
+	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, r plan.Result) bool {
+		return other == id || verb == "install" && r.Built
+	})
+	p := compute(id, targets, f, plan.Options{Force: e.Force, NoRefresh: e.NoDepmod})
+	outcomes, err := e.perform(ctx, p, f, false)
+	if err != nil {
+		return err
+	}
+	return verdict(outcomes)
+}
+
+// prepareStep finds out whether and how objects for a kernel are signed; what
+// it finds is shown once per kernel.
+func (w *performance) prepareStep(ctx context.Context, t plan.Target, out io.Writer) error {
+	w.mu.Lock()
+	_, done := w.signing[t]
+	w.mu.Unlock()
+	if done {
+		return nil
+	}
+	k := w.kernel(t)
+	fw, err := w.loader(w.Err).Framework(ctx, t.Kernel)
+	if err != nil {
+		return fail(BadConf, err)
+	}
+	p, err := mok.Prepare(ctx, w.signingRequest(k, fw), func(line string) { fmt.Fprintln(out, line) })
+	if err != nil {
+		return fail(KeyFailed, err)
+	}
+	fmt.Fprintln(out)
+	w.mu.Lock()
+	w.signing[t] = p
+	w.mu.Unlock()
+	return nil
+}
+
+func (e *Engine) signingRequest(k kernel.Kernel, fw conf.Framework) mok.Request {
+	return mok.Request{
+		Paths: e.Paths, Distro: e.distro.ID, Kernel: k.Release,
+		KernelConfigFile: k.ConfigFile, KernelSourceDir: k.SourceDir,
+		SignFile: fw.SignFile, Key: fw.MOKSigningKey, Cert: fw.MOKCertificate, Try: fw.TrySignModules,
+		Environ:  e.Environ,
+		LookPath: func(name string) (string, error) { return run.LookPath(name, e.Environ) },
+		Run: func(ctx context.Context, argv, env []string) error {
+			return run.Cmd{Argv: argv, Env: append(e.baseEnv(), env...)}.Run(ctx)
+		},
+	}
+}
+
+func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target, out, errw io.Writer) error {
+	m, err := w.strictly(ctx, s.Key.ID, t, errw)
+	if err != nil {
+		return err
+	}
+	if len(s.Missing) > 0 {
+		fmt.Fprintf(errw, "Warning: building %s although these are not installed for kernel %s: %s\n", s.Key.ID, t.Kernel, strings.Join(s.Missing, " "))
+	}
+	k := w.kernel(t)
+	chain, err := w.toolchain(ctx, k)
+	if err != nil {
+		return fail(Internal, err)
+	}
+	finish, err := w.finish(ctx, t, k, chain)
+	if err != nil {
+		return err
+	}
+	job := build.Job{
+		Key: s.Key, Tree: w.tree, Paths: w.Paths, Conf: m, Kernel: k, Facts: w.kernelFacts(t),
+		Env: append(w.buildEnv(s.Key, m), chain.env...), LLVM: chain.llvm,
+		Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs, Finish: finish,
+		Depends: w.dependVersions(m, t), Verbose: w.Verbose, Version: w.Version, Out: out, Err: errw,
+	}
+	err = job.Run(ctx, w.rooms[s.Key.ID])
+	var f *build.Failure
+	if errors.As(err, &f) {
+		w.reportProblem(ctx, s.Key)
+		return buildFailure(f)
+	}
+	return err
+}
+
+// buildFailure names the log and, for a failed command, how to run it again.
+func buildFailure(b *build.Failure) *Failure {
+	reasons := map[build.Stage]Reason{
+		build.Prepare: Internal, build.PatchPath: PatchPath, build.Patch: PatchFailed,
+		build.PreBuild: HookFailed, build.Make: MakeFailed, build.Missing: ObjectMissing,
+		build.Collect: ObjectMissing, build.PostBuild: HookFailed,
+	}
+	f := fail(reasons[b.Stage], b.Err)
+	f.Status = b.Status
+	if b.Stage != build.Prepare {
+		f.hint("What the commands said is in %s", b.Log)
+	}
+	return f
+}
+
+// toolchain is what the target kernel wants to be built with.
+type toolchain struct {
+	env   []string
+	clang bool
+	llvm  bool
+}
+
+func (w *performance) toolchain(ctx context.Context, k kernel.Kernel) (toolchain, error) {
+	var c toolchain
+	if k.KernelVariables {
+		line := fmt.Sprintf("printf 'show-%%%%:\\n\\t@echo $($*)\\ninclude %%s\\n' %s | make -f - show-CC", k.Variables())
+		out, err := run.Cmd{Shell: line, Env: w.baseEnv()}.Output(ctx)
+		if err != nil {
+			return c, fmt.Errorf("reading the compiler of kernel %s: %w", k.Release, err)
+		}
+		c.env = append(c.env, "CC="+strings.TrimSpace(string(out)))
+	}
+	t := k.Toolchain(func(name string) (string, error) { return run.LookPath(name, w.Environ) })
+	c.env = append(c.env, t.Environ()...)
+	c.llvm, c.clang = t.LLVM, t.CC == "clang"
+	more, err := w.buildEnvironment(ctx)
+	c.env = append(c.env, more...)
+	return c, err
+}
+
+// buildEnvironment returns what the file named by build_environment in
+// framework.conf exports.
+func (w *performance) buildEnvironment(ctx context.Context) ([]string, error) {
+	file := w.Framework.BuildEnvironment
+	if file == "" {
+		return nil, nil
+	}
+	if fi, err := os.Stat(file); err != nil || !fi.Mode().IsRegular() {
+		return nil, nil
+	}
+	out, err := run.Cmd{Argv: []string{"bash", "-c", `. "$1" >/dev/null 2>&1; env -0`, "bash", file}, Env: w.baseEnv()}.Output(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading build_environment %s: %w", file, err)
+	}
+	return strings.Split(strings.TrimRight(string(out), "\x00"), "\x00"), nil
+}
+
+// buildEnv is the environment of a module's commands: the caller's, and the
+// four variables that hooks rely on (reference 5.6).
+func (e *Engine) buildEnv(k state.Key, m *conf.Module) []string {
+	env := append(e.baseEnv(), "module="+k.Module, "module_version="+k.Version, "kernelver="+k.Kernel, "arch="+k.Arch)
+	return append(env, m.Env...)
+}
+
+// vars are the variables that the text of MAKE may use besides.
+func (e *Engine) vars(key state.Key, k kernel.Kernel) map[string]string {
+	return map[string]string{
+		"dkms_tree": e.Paths.DKMSTree, "source_tree": e.Paths.SourceTree, "install_tree": e.Paths.InstallTree,
+		"kernel_source_dir": k.SourceDir, "kernel_config": k.ConfigFile, "parallel_jobs": e.Jobs,
+		"tmp_location": e.Framework.TmpLocation,
+		"source_dir":   e.tree.SourceLink(key.ID), "build_dir": e.tree.Build(key.ID),
+	}
+}
+
+// dependVersions are the versions of the dependencies a build records.
+func (w *performance) dependVersions(m *conf.Module, t plan.Target) map[string]string {
+	if !m.BuildDependsRebuild || w.Force {
+		return nil
+	}
+	versions := map[string]string{}
+	for _, d := range m.BuildDepends {
+		if v, ok := w.tree.Active(t.Key(state.ID{Module: d})); ok {
+			versions[d] = v
+		}
+	}
+	return versions
+}
+
+// finish returns how a kernel's objects are stripped, signed and compressed.
+func (w *performance) finish(ctx context.Context, t plan.Target, k kernel.Kernel, c toolchain) (build.Finish, error) {
+	w.mu.Lock()
+	sign := w.signing[t]
+	w.mu.Unlock()
+	f := build.Finish{Strip: "strip", Clang: c.clang, Sign: sign, Compression: ko.Compression(k.Suffix())}
+	if c.clang {
+		f.Strip = "llvm-strip"
+	}
+	f.Compressor = compressor(f.Compression, w.Framework)
+	if sign == nil {
+		return f, nil
+	}
+	f.External = w.Framework.SignFile != "" || strings.HasPrefix(sign.Key, "pkcs11:")
+	if !f.External {
+		signer, err := ko.LoadSigner(sign.Key, sign.Cert, nil)
+		if errors.Is(err, ko.ErrUnsupported) {
+			f.External = true
+			return f, nil
+		}
+		if err != nil {
+			return f, fail(KeyFailed, err, "Name another pair with mok_signing_key and mok_certificate in framework.conf.")
+		}
+		f.Signer = signer
+	}
+	return f, nil
+}
+
+// compressor returns the command for a compression that the administrator gave
+// options for; without options it is done in this process.
+func compressor(c ko.Compression, fw conf.Framework) []string {
+	var tool, opts, usual string
+	switch c {
+	case ko.Gzip:
+		tool, opts = "gzip", fw.CompressGzipOpts
+	case ko.XZ:
+		tool, opts, usual = "xz", fw.CompressXZOpts, "--check=crc32 --lzma2=dict=1MiB"
+	case ko.Zstd:
+		tool, opts, usual = "zstd", fw.CompressZstdOpts, "-q --rm -T0"
+	}
+	if tool == "" || opts == "" || opts == usual {
+		return nil
+	}
+	words := slices.DeleteFunc(strings.Fields(opts), func(o string) bool { return o == "--rm" || o == "-f" })
+	return append(append([]string{tool}, words...), "-c")
+}
+
+// reportProblem tells Ubuntu's crash reporter of a failed build.
+func (w *performance) reportProblem(ctx context.Context, k state.Key) {
+	if fi, err := os.Stat(w.Paths.Apport); err != nil || fi.Mode()&0o111 == 0 {
+		return
+	}
+	c := run.Cmd{Argv: []string{"python3", w.Paths.ApportHook, "-m", k.Module, "-v", k.Version, "-k", k.Kernel}, Env: w.baseEnv()}
+	if err := c.Run(ctx); err != nil && w.Verbose {
+		fmt.Fprintf(w.Err, "Warning: telling apport: %v\n", err)
+	}
+}

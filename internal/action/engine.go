@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package action has the verbs of dkms, one file each: what a command does,
+// from the facts over the plan to the steps.
+//
+// A verb returns a value or a *Failure; it prints what its steps say and
+// nothing else. Arguments, texts of errors and exit codes are the command
+// line's business.
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"dkms-go/internal/conf"
+	"dkms-go/internal/distro"
+	"dkms-go/internal/host"
+	"dkms-go/internal/kernel"
+	"dkms-go/internal/mok"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/run"
+	"dkms-go/internal/state"
+)
+
+// Settings are what the command line and framework.conf decided.
+type Settings struct {
+	Paths     host.Paths
+	Framework conf.Framework
+	Environ   []string
+	// Version is what make.log and the records name as the program.
+	Version string
+	// Root is set when another root than the machine's is worked on.
+	Root string
+
+	Force, ForceVersion, Verbose, NoDepmod, ModprobeOnInstall bool
+	Symlink, RPMSafeUpgrade, DryRun                           bool
+
+	// Conf, KernelConfig and KernelSource take the place of the module's
+	// dkms.conf, the kernel's configuration and its build directory.
+	Conf, KernelConfig, KernelSource string
+	Directives                       []string
+	// Jobs is the argument of make's -j, "" for an open number.
+	Jobs string
+	// Tokens is how many jobs run at once over all builds.
+	Tokens int
+
+	Out, Err io.Writer
+	// Explain shows a failure on w, Code gives its exit code.
+	Explain func(w io.Writer, f *Failure)
+	Code    func(f *Failure) int
+	// Running returns the release and machine of the running kernel.
+	Running func() (release, machine string, err error)
+}
+
+// Engine performs verbs.
+type Engine struct {
+	Settings
+	distro distro.Distro
+	tree   state.Tree
+	addon  string
+
+	mu      sync.Mutex
+	kernels map[plan.Target]kernel.Kernel
+	signing map[plan.Target]*mok.Plan
+	commits sync.Mutex // one change of state at a time
+}
+
+// New returns an engine. The error is a *Failure if os-release is missing.
+func New(s Settings) (*Engine, error) {
+	d, err := distro.Detect(s.Paths)
+	if errors.Is(err, distro.ErrNoOSRelease) {
+		return nil, fail(NoOSRelease, err, "dkms needs it to know where this distribution keeps its modules.")
+	}
+	if err != nil {
+		return nil, fail(Internal, err)
+	}
+	return &Engine{
+		Settings: s,
+		distro:   d,
+		tree:     state.Tree{Dir: s.Paths.DKMSTree, Sources: s.Paths.SourceTree},
+		addon:    distro.AddonDir(s.Paths, s.Environ),
+		kernels:  map[plan.Target]kernel.Kernel{},
+		signing:  map[plan.Target]*mok.Plan{},
+	}, nil
+}
+
+// Targets completes the kernels a verb works on: without one it is the running
+// kernel, or with another root all kernels of that root that have headers. An
+// arch is missing where none was given with the kernel.
+func (e *Engine) Targets(kernels, arches []string) ([]plan.Target, error) {
+	release, machine := "", ""
+	if len(kernels) == 0 || len(arches) == 0 {
+		var err error
+		if release, machine, err = e.Running(); err != nil {
+			return nil, fail(Internal, err)
+		}
+	}
+	if len(kernels) == 0 {
+		kernels = []string{release}
+		if e.Root != "" {
+			kernels = kernel.Installed(e.Paths)
+		}
+		if len(kernels) == 0 {
+			return nil, failf(NoHeaders, "there is no kernel in %s", e.Paths.InstallTree).hint("Install a kernel and its headers there, or name one with -k.")
+		}
+	}
+	if len(arches) == 0 {
+		arches = []string{e.arch(kernels[0], machine)}
+	}
+	var targets []plan.Target
+	for i, k := range kernels {
+		a := arches[0]
+		if len(arches) > 1 {
+			a = arches[i]
+		}
+		if k == "" || a == "" {
+			return nil, failf(EmptyKernel, "an empty kernel release or architecture was given")
+		}
+		if err := state.CheckName("kernel release", k); err != nil {
+			return nil, fail(BadName, err)
+		}
+		if err := state.CheckName("architecture", a); err != nil {
+			return nil, fail(BadName, err)
+		}
+		targets = append(targets, plan.Target{Kernel: k, Arch: a})
+	}
+	return targets, nil
+}
+
+// arch returns what the distribution calls the architecture of a kernel: that
+// of the machine, or on rpm distributions that of the kernel's package.
+func (e *Engine) arch(release, machine string) string {
+	if e.distro.ArchIsUname() {
+		return machine
+	}
+	c := run.Cmd{Argv: []string{"rpm", "-qf", "--queryformat", "%{NAME} %{ARCH}\n", e.Paths.KernelTree(release)}, Env: e.Environ}
+	out, err := c.Output(context.Background())
+	for _, line := range strings.Split(string(out), "\n") {
+		name, arch, ok := strings.Cut(line, " ")
+		if err == nil && ok && strings.Contains(name, "kernel") {
+			return arch
+		}
+	}
+	return machine
+}
+
+// kernel returns the facts of a target; they are gathered once.
+func (e *Engine) kernel(t plan.Target) kernel.Kernel {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	k, ok := e.kernels[t]
+	if !ok {
+		k = kernel.Find(e.Paths, t.Kernel, t.Arch, kernel.Options{SourceDir: e.KernelSource, ConfigFile: e.KernelConfig})
+		e.kernels[t] = k
+	}
+	return k
+}
+
+// installDir returns the directory below a kernel's tree for an object whose
+// conf names location.
+func (e *Engine) installDir(location string) string {
+	return e.distro.InstallDir(location, e.addon)
+}
+
+// RequireRoot fails for callers other than root.
+func (e *Engine) RequireRoot() error {
+	if os.Geteuid() != 0 {
+		return failf(NotRoot, "this command changes the system and must be run by root").hint("Run it again with sudo.")
+	}
+	return nil
+}
+
+// requireWritable fails for callers that may not write to the DKMS tree.
+func (e *Engine) requireWritable() error {
+	if err := e.tree.Writable(); err != nil {
+		return fail(NotWritable, err, "Run it as root, or name a tree of your own with --dkmstree.")
+	}
+	return nil
+}
+
+// requireID fails unless both parts of a module's name were given.
+func requireID(id state.ID, verb string) error {
+	if id.Module == "" || id.Version == "" {
+		return failf(NoModule, "the module and its version are not given").
+			hint("Say: dkms %s <module>/<version>", verb).
+			hint(" or:  dkms %s -m <module> -v <version>", verb)
+	}
+	if err := id.Check(); err != nil {
+		return fail(BadName, err)
+	}
+	return nil
+}
+
+// requireSound fails for broken modules.
+func (e *Engine) requireSound(id state.ID) error {
+	if e.tree.Condition(id) == state.Broken {
+		return failf(BrokenModule, "%s is broken: its source directory, or the link to it, is missing", id).
+			hint("Put the source back to %s, or the link %s to it.", e.tree.Source(id), e.tree.SourceLink(id))
+	}
+	return nil
+}
+
+// requireAdded fails for modules that are not in the tree.
+func (e *Engine) requireAdded(id state.ID) error {
+	if e.tree.Condition(id) == state.Added {
+		return nil
+	}
+	f := failf(NotAdded, "%s is not in the DKMS tree", id)
+	if others := e.tree.Modules(id.Module, ""); len(others) > 0 {
+		return f.hint("There is: %s", join(others))
+	}
+	return f.hint("`dkms status` lists the modules that are.")
+}
+
+func join(ids []state.ID) string {
+	var names []string
+	for _, id := range ids {
+		names = append(names, id.String())
+	}
+	return strings.Join(names, " ")
+}
+
+// lock makes this process the tree's only writer.
+func (e *Engine) lock(ctx context.Context) (unlock func(), err error) {
+	if err := e.tree.Writable(); err != nil {
+		return nil, fail(NotWritable, err)
+	}
+	held := ""
+	for _, kv := range e.Environ {
+		if v, ok := strings.CutPrefix(kv, state.LockEnv+"="); ok {
+			held = v
+		}
+	}
+	unlock, err = e.tree.Lock(ctx, held, func(holder string) {
+		fmt.Fprintf(e.Err, "Waiting for another dkms to finish: %s\n", holder)
+	})
+	if err != nil {
+		return nil, fail(Internal, err)
+	}
+	return unlock, nil
+}
+
+// loader returns the reader of confs; what a conf says on stderr goes to errw.
+func (e *Engine) loader(errw io.Writer) *conf.Loader {
+	return &conf.Loader{
+		Paths: e.Paths, Environ: e.Environ, Stderr: errw,
+		Bash: func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
+			return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw}.Output(ctx)
+		},
+	}
+}
+
+// load reads the conf of a module for a kernel: the one named on the command
+// line, the one in the tree, or for a module not added yet that of its source.
+func (e *Engine) load(ctx context.Context, id state.ID, t plan.Target, policy conf.Policy, errw io.Writer) (*conf.Module, error) {
+	file := e.Conf
+	if file == "" {
+		file = filepath.Join(e.tree.SourceLink(id), "dkms.conf")
+		if c := e.tree.Condition(id); c == state.Absent || c == state.Hidden {
+			if _, err := os.Stat(file); err != nil {
+				file = filepath.Join(e.tree.Source(id), "dkms.conf")
+			}
+		}
+	}
+	return e.loadFile(ctx, id, t, file, policy, errw)
+}
+
+func (e *Engine) loadFile(ctx context.Context, id state.ID, t plan.Target, file string, policy conf.Policy, errw io.Writer) (*conf.Module, error) {
+	k := e.kernel(t)
+	return e.loader(errw).Load(ctx, conf.Request{
+		Module: id.Module, Version: id.Version, Kernel: t.Kernel, Arch: t.Arch, File: file,
+		KernelSourceDir: k.SourceDir, KernelConfig: k.ConfigFile, Distro: e.distro.ID,
+		Directives: e.Directives, Policy: policy,
+		Vars: map[string]string{"parallel_jobs": e.Jobs, "tmp_location": e.Framework.TmpLocation},
+	})
+}
+
+// confFailure turns an error of reading a conf into a failure.
+func confFailure(err error) *Failure {
+	var unreadable *conf.Unreadable
+	var invalid *conf.Invalid
+	switch {
+	case errors.As(err, &unreadable):
+		return fail(NoConf, err)
+	case errors.As(err, &invalid):
+		return fail(BadConf, err).hint("dkms.conf(5) describes every directive.")
+	}
+	return fail(BadConf, err)
+}
+
+// kernelFacts returns what a conf's exclusions are checked against.
+func (e *Engine) kernelFacts(t plan.Target) conf.Facts {
+	k := e.kernel(t)
+	f := conf.Facts{Release: t.Kernel, Arch: t.Arch, ConfigFile: k.ConfigFile}
+	if c, err := k.Config(); err == nil {
+		f.Config = func(symbol string) (string, bool) { v, ok := c[symbol]; return v, ok }
+	}
+	return f
+}

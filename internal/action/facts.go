@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"dkms-go/internal/conf"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/state"
+)
+
+// wanted chooses the confs that a plan needs.
+type wanted func(id state.ID, r plan.Result) bool
+
+// facts gathers what a plan is made from: the modules of the tree and ids, the
+// targets, and how each stands to each. Confs are read where want says so.
+func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Target, want wanted) *plan.Facts {
+	f := &plan.Facts{Kernels: map[plan.Target]plan.Kernel{}, Results: map[state.Key]plan.Result{}}
+	known := map[state.ID]bool{}
+	for _, id := range append(e.tree.Modules("", ""), ids...) {
+		if !known[id] {
+			known[id] = true
+			f.Modules = append(f.Modules, plan.Module{ID: id, Condition: e.tree.Condition(id), Bare: e.bare(id)})
+		}
+	}
+	for _, t := range targets {
+		f.Kernels[t] = plan.Kernel{Headers: e.kernel(t).HasHeaders()}
+		for _, m := range f.Modules {
+			key := t.Key(m.ID)
+			r := plan.Result{Built: e.tree.Built(key), Installed: e.tree.Installed(key)}
+			if m.Condition != state.Broken && want(m.ID, r) {
+				e.read(ctx, key, t, &r)
+			}
+			f.Results[key] = r
+		}
+	}
+	return f
+}
+
+// read adds the conf, and what follows from it, to a result.
+func (e *Engine) read(ctx context.Context, key state.Key, t plan.Target, r *plan.Result) {
+	var said bytes.Buffer
+	r.Conf, r.Err = e.load(ctx, key.ID, t, conf.Auto, &said)
+	if r.Err == nil {
+		r.Err = r.Conf.Strict()
+	}
+	if r.Err != nil {
+		return
+	}
+	r.Applies = r.Conf.Applies(e.kernelFacts(t))
+	if r.Built {
+		r.Recorded = e.recorded(key, r.Conf.BuildDepends)
+	}
+}
+
+// recorded reads the versions of the dependencies that a result was built with.
+func (e *Engine) recorded(key state.Key, depends []string) map[string]string {
+	versions := map[string]string{}
+	for _, d := range depends {
+		text, err := os.ReadFile(filepath.Join(e.tree.Result(key), ".dep_"+d))
+		if err == nil {
+			versions[d] = strings.TrimSpace(string(text))
+		}
+	}
+	return versions
+}
+
+// bare reports whether a module's source has a dkms.conf and nothing to build
+// from.
+func (e *Engine) bare(id state.ID) bool {
+	dir := e.tree.SourceLink(id)
+	if e.tree.Condition(id) == state.Absent {
+		dir = e.tree.Source(id)
+	}
+	entries, err := os.ReadDir(dir)
+	visible := 0
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), ".") {
+			visible++
+		}
+	}
+	return err == nil && visible < 2
+}
+
+// remarks shows what is worth saying of a conf when it is taken into use.
+func remarks(w io.Writer, m *conf.Module) {
+	for _, d := range m.Deprecated {
+		note := ""
+		if d == "OBSOLETE_BY" {
+			note = ": use BUILD_EXCLUSIVE_KERNEL_MAX"
+		}
+		fmt.Fprintf(w, "Deprecated feature: %s (%s)%s\n", d, m.File, note)
+	}
+	for _, u := range m.Unknown {
+		fmt.Fprintf(w, "Warning: %s:%d: %s is not a directive of dkms.conf, did you mean %s?\n", m.File, u.Line, u.Name, u.Suggestion)
+	}
+	for _, s := range m.Warnings {
+		fmt.Fprintf(w, "dkms.conf: Warning! %s\n", s)
+	}
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"dkms-go/internal/build"
+	"dkms-go/internal/conf"
+	"dkms-go/internal/install"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/report"
+	"dkms-go/internal/run"
+	"dkms-go/internal/state"
+)
+
+// Install installs a module for each target, adding and building it as far as
+// needed. After: it is the active version for each target that didn't fail,
+// and the module indexes are up to date.
+func (e *Engine) Install(ctx context.Context, sel Selection, targets []plan.Target) error {
+	if err := e.RequireRoot(); err != nil {
+		return err
+	}
+	if strings.HasSuffix(sel.Archive, ".rpm") && sel.ID.Module == "" {
+		return e.installRPM(ctx, sel.Archive, targets)
+	}
+	if err := e.forEach(ctx, sel, targets, "install", plan.InstallAll); err != nil {
+		return err
+	}
+	return e.afterwards(ctx, targets)
+}
+
+// installRPM hands a package to rpm(8) and installs what it brought.
+func (e *Engine) installRPM(ctx context.Context, file string, targets []plan.Target) error {
+	c := run.Cmd{Argv: []string{"rpm", "-Uvh", file}, Env: e.Environ, Stdout: e.Out, Stderr: e.Err}
+	if err := c.Run(ctx); err != nil {
+		return fail(RPMFailed, fmt.Errorf("installing %s: %w", file, err))
+	}
+	return e.Autoinstall(ctx, targets, state.ID{})
+}
+
+func (w *performance) installStep(ctx context.Context, s plan.Step, t plan.Target, out, errw io.Writer) error {
+	var m *conf.Module
+	var err error
+	if w.facts.Results[s.Key].Built && !s.Replace {
+		m, err = w.strictly(ctx, s.Key.ID, t, errw)
+	} else {
+		m, err = w.strictly(ctx, s.Key.ID, t, io.Discard) // the build has shown the remarks
+	}
+	if err != nil {
+		return err
+	}
+	job := w.installJob(s.Key, t, m, out, errw)
+	job.Replace = s.Replace
+	w.forced(&job)
+	w.commits.Lock()
+	defer w.commits.Unlock()
+	err = job.Install(ctx)
+	var f *install.Failure
+	if errors.As(err, &f) {
+		return installFailure(f)
+	}
+	return err
+}
+
+func installFailure(i *install.Failure) *Failure {
+	if i.Problem == install.PreInstallFailed {
+		return fail(PreInstallFailed, i.Err, "Nothing was installed. --force installs nevertheless.")
+	}
+	return fail(InstallFailed, i.Err)
+}
+
+// installJob describes an install or uninstall of one result.
+func (w *performance) installJob(key state.Key, t plan.Target, m *conf.Module, out, errw io.Writer) install.Job {
+	add, _ := w.distro.Weak(w.Paths, t.Kernel)
+	if w.noWeak() {
+		add = nil
+	}
+	return install.Job{
+		Key: key, Tree: w.tree, Paths: w.Paths, Conf: m, Facts: w.kernelFacts(t), Dir: w.installDir,
+		Suffix: w.kernel(t).Suffix(), Force: w.Force || w.RPMSafeUpgrade, ForceVersion: w.ForceVersion,
+		Symlink: w.Symlink || w.Framework.SymlinkModules, Weak: add,
+		Env: w.buildEnv(key, m), Out: out, Err: errw,
+	}
+}
+
+func (e *Engine) noWeak() bool {
+	for _, kv := range e.Environ {
+		if v, ok := strings.CutPrefix(kv, "NO_WEAK_MODULES="); ok && v != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// forced applies a distribution's list of modules to install by force.
+func (w *performance) forced(job *install.Job) {
+	entries, err := os.ReadDir(w.Paths.ForceDir)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		text, err := os.ReadFile(filepath.Join(w.Paths.ForceDir, entry.Name()))
+		if err != nil {
+			continue
+		}
+		for _, word := range strings.Fields(string(text)) {
+			switch word {
+			case job.Key.Module:
+				job.Force = true
+				fmt.Fprintf(job.Out, "Forcing installation of %s\n", job.Key.Module)
+				return
+			case job.Key.Module + "_version-override":
+				job.ForceVersion = true
+				fmt.Fprintf(job.Out, "Forcing version override of %s\n", job.Key.Module)
+				return
+			}
+		}
+	}
+}
+
+// refreshStep updates a kernel's module index.
+func (w *performance) refreshStep(ctx context.Context, t plan.Target, out io.Writer) error {
+	line := "depmod -a " + t.Kernel
+	if w.Verbose {
+		fmt.Fprintln(out, line)
+	} else {
+		fmt.Fprint(out, "Running depmod...")
+	}
+	stop := report.Dots(w.Out, report.IsTerminal(w.Out))
+	ran, err := install.Refresh(ctx, w.Paths, t.Kernel, w.baseEnv())
+	stop()
+	if !ran && err == nil && w.Verbose {
+		fmt.Fprintf(out, "skipped, kernel %s has no modules.dep\n", t.Kernel)
+	}
+	if err := build.Outcome(out, line, w.Verbose, err); err != nil {
+		return fail(IndexFailed, err, "The objects are in place; run "+line+" once the cause is removed.")
+	}
+	return w.modprobe(ctx, t)
+}
+
+// modprobe loads what the machine's devices ask for, if the kernel runs.
+func (w *performance) modprobe(ctx context.Context, t plan.Target) error {
+	if !w.ModprobeOnInstall && !w.Framework.ModprobeOnInstall || w.Root != "" {
+		return nil
+	}
+	if release, _, err := w.Running(); err != nil || release != t.Kernel {
+		return nil
+	}
+	aliases := map[string]bool{}
+	filepath.WalkDir(w.Paths.SysDevices, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "modalias" {
+			if text, err := os.ReadFile(path); err == nil && len(text) > 1 {
+				aliases[strings.TrimSpace(string(text))] = true
+			}
+		}
+		return nil
+	})
+	argv := []string{"modprobe", "-a", "-b", "-q"}
+	for alias := range aliases {
+		argv = append(argv, alias)
+	}
+	if len(aliases) > 0 {
+		// Most aliases have no module; modprobe's status says nothing.
+		_ = run.Cmd{Argv: argv, Env: w.baseEnv()}.Run(ctx)
+	}
+	if _, err := os.Stat(w.Paths.ModulesLoadUnit); err == nil {
+		_ = run.Cmd{Argv: []string{"systemctl", "restart", filepath.Base(w.Paths.ModulesLoadUnit)}, Env: w.baseEnv()}.Run(ctx)
+	}
+	return nil
+}

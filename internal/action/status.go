@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"dkms-go/internal/conf"
+	"dkms-go/internal/install"
+	"dkms-go/internal/mok"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/state"
+)
+
+// State is how a module stands.
+type State string
+
+// The states of dkms(8).
+const (
+	StateAdded     State = "added"
+	StateBuilt     State = "built"
+	StateInstalled State = "installed"
+	StateBroken    State = "broken"
+)
+
+// Standing is one row of a status: a module, and a kernel where it is built.
+type Standing struct {
+	Key   state.Key
+	State State
+	// Originals says that objects of the kernel are kept for it, Missing
+	// that an object of the result is gone, Differs that an installed object
+	// is not the one of the result.
+	Originals, Missing, Differs bool
+	// Record tells of the build; it is zero for results of other programs.
+	Record state.Record
+}
+
+// Filter limits a status; its fields are shell patterns, empty matches all.
+type Filter struct{ Module, Version, Kernel, Arch string }
+
+// Status lists how modules stand, in the order of the tree. A module that is
+// not built for the kernels asked for is listed as added. Nothing is executed:
+// confs are read, not run, and never for results that recorded their objects.
+func (e *Engine) Status(ctx context.Context, f Filter) []Standing {
+	var rows []Standing
+	for _, id := range e.tree.Modules(f.Module, f.Version) {
+		switch e.tree.Condition(id) {
+		case state.Broken:
+			rows = append(rows, Standing{Key: state.Key{ID: id}, State: StateBroken})
+		case state.Added:
+			keys := e.tree.Results(id, f.Kernel, f.Arch)
+			if len(keys) == 0 {
+				rows = append(rows, Standing{Key: state.Key{ID: id}, State: StateAdded})
+			}
+			for _, k := range keys {
+				rows = append(rows, e.standing(ctx, k))
+			}
+		}
+	}
+	return rows
+}
+
+func (e *Engine) standing(ctx context.Context, k state.Key) Standing {
+	s := Standing{Key: k, State: StateBuilt}
+	if e.tree.Installed(k) {
+		s.State = StateInstalled
+	}
+	if fi, err := os.Stat(e.tree.Originals(k)); err == nil && fi.IsDir() {
+		s.Originals = true
+	}
+	record, err := e.tree.Record(k)
+	if err == nil {
+		s.Record = record
+	}
+	job := install.Job{Key: k, Tree: e.tree, Paths: e.Paths, Dir: e.installDir}
+	for _, o := range e.expected(ctx, k, record) {
+		from, ok := install.Find(e.tree.Objects(k), o.Name)
+		if !ok {
+			s.Missing = true
+			break
+		}
+		if s.State == StateInstalled {
+			if to := job.Located(o.Name, o.Location); to == "" || !install.Same(from, to) {
+				s.Differs = true
+				break
+			}
+		}
+	}
+	return s
+}
+
+// expected are the objects that a result should have: those recorded, or
+// without a record those of the conf, which is read and not run.
+func (e *Engine) expected(ctx context.Context, k state.Key, r state.Record) []state.ObjectEntry {
+	if r.Format != 0 {
+		return r.Objects
+	}
+	t := plan.Target{Kernel: k.Kernel, Arch: k.Arch}
+	m, err := e.load(ctx, k.ID, t, conf.NoExec, &bytes.Buffer{})
+	if err != nil {
+		e.Explain(e.Err, confFailure(err))
+		return nil
+	}
+	facts := e.kernelFacts(t)
+	var list []state.ObjectEntry
+	for i, o := range m.Objects {
+		if m.ObjectApplies(i, facts).OK {
+			list = append(list, state.ObjectEntry{Index: i, Name: o.Dest, Location: o.DestDir})
+		}
+	}
+	return list
+}
+
+// Listing is one module of `dkms list`.
+type Listing struct {
+	ID     state.ID
+	Source string
+	Broken bool
+	// Built and Installed are the kernels, release and arch.
+	Built, Installed []plan.Target
+}
+
+// List lists the modules of the tree with the kernels that each is built and
+// installed for.
+func (e *Engine) List(f Filter) []Listing {
+	var list []Listing
+	for _, id := range e.tree.Modules(f.Module, f.Version) {
+		c := e.tree.Condition(id)
+		if c == state.Hidden {
+			continue
+		}
+		l := Listing{ID: id, Broken: c == state.Broken}
+		l.Source, _ = os.Readlink(e.tree.SourceLink(id))
+		for _, k := range e.tree.Results(id, f.Kernel, f.Arch) {
+			t := plan.Target{Kernel: k.Kernel, Arch: k.Arch}
+			if e.tree.Installed(k) {
+				l.Installed = append(l.Installed, t)
+			} else {
+				l.Built = append(l.Built, t)
+			}
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+// Config evaluates the conf of a module for a target.
+func (e *Engine) Config(ctx context.Context, sel Selection, t plan.Target) (*conf.Module, conf.Verdict, error) {
+	id, file := sel.ID, e.Conf
+	if id.Module == "" && sel.SourceDir != "" {
+		file = filepath.Join(sel.SourceDir, "dkms.conf")
+	} else if err := requireID(id, "config"); err != nil {
+		return nil, conf.Verdict{}, err
+	}
+	if file == "" && e.tree.Condition(id) == state.Absent && !readable(filepath.Join(e.tree.Source(id), "dkms.conf")) {
+		return nil, conf.Verdict{}, e.requireAdded(id)
+	}
+	var m *conf.Module
+	var err error
+	if file != "" {
+		m, err = e.loadFile(ctx, id, t, file, conf.Auto, e.Err)
+	} else {
+		m, err = e.load(ctx, id, t, conf.Auto, e.Err)
+	}
+	if err == nil {
+		err = m.Strict()
+	}
+	if err != nil {
+		return nil, conf.Verdict{}, confFailure(err)
+	}
+	remarks(e.Err, m)
+	return m, m.Applies(e.kernelFacts(t)), nil
+}
+
+// MakeKey makes the module signing key of this machine if there is none.
+func (e *Engine) MakeKey(ctx context.Context) error {
+	fw, err := e.loader(e.Err).Framework(ctx, "")
+	if err != nil {
+		return fail(BadConf, err)
+	}
+	release, _, err := e.Running()
+	if err != nil {
+		return fail(Internal, err)
+	}
+	k := e.kernel(plan.Target{Kernel: release})
+	err = mok.GenerateMOK(ctx, e.signingRequest(k, fw), func(line string) { fmt.Fprintln(e.Out, line) })
+	if err != nil {
+		return fail(KeyFailed, fmt.Errorf("there is no usable signing key: %w", err))
+	}
+	return nil
+}

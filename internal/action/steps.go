@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"dkms-go/internal/build"
+	"dkms-go/internal/conf"
+	"dkms-go/internal/jobserver"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/report"
+	"dkms-go/internal/state"
+)
+
+// performance is a plan being carried out.
+type performance struct {
+	*Engine
+	facts *plan.Facts
+	slots []*report.Slot
+	left  []int
+	rooms map[state.ID]*build.Room
+	jobs  *jobserver.Server
+	// quietHead sends headings to stderr, as the kernel hooks do.
+	quietHead bool
+}
+
+// perform carries out a plan and returns the outcome of each step. With
+// --dry-run it prints the plan instead.
+func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quietHead bool) ([]error, error) {
+	if e.DryRun {
+		fmt.Fprint(e.Out, p)
+		return make([]error, len(p.Steps)), nil
+	}
+	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, quietHead: quietHead}
+	width := 1
+	if p.Counts(plan.Build) > 1 && e.Tokens > 1 {
+		width = e.Tokens
+		var err error
+		if w.jobs, err = jobserver.New(e.Tokens); err != nil {
+			return nil, fail(Internal, err)
+		}
+		defer w.jobs.Close()
+	}
+	w.open(p)
+	outcomes := plan.Execute(ctx, p, width, w.step, w.ended)
+	return outcomes, nil
+}
+
+// open prepares the blocks of output and the build directories.
+func (w *performance) open(p *plan.Plan) {
+	seq := report.NewSequencer(w.Out, w.Err)
+	w.left = make([]int, p.Groups)
+	for range p.Groups {
+		w.slots = append(w.slots, seq.Slot())
+	}
+	builds := map[state.ID]int{}
+	for _, s := range p.Steps {
+		w.left[s.Group]++
+		if s.Kind == plan.Build {
+			builds[s.Key.ID]++
+		}
+	}
+	for id, n := range builds {
+		w.rooms[id] = build.NewRoom(w.tree, id, n)
+	}
+	for g, n := range w.left {
+		if n == 0 {
+			w.slots[g].Close()
+		}
+	}
+}
+
+// ended closes the block of output behind its last step.
+func (w *performance) ended(s plan.Step, err error) {
+	var cancelled *plan.Cancelled
+	if errors.As(err, &cancelled) && s.Kind == plan.Build {
+		w.rooms[s.Key.ID].Leave()
+	}
+	slot := w.slots[s.Group]
+	if s.Blank && !(s.Kind == plan.Add && err != nil) {
+		fmt.Fprintln(slot.Out())
+	}
+	if w.left[s.Group]--; w.left[s.Group] == 0 {
+		slot.Close()
+	}
+}
+
+// step performs one step and shows its failure.
+func (w *performance) step(ctx context.Context, s plan.Step) error {
+	slot := w.slots[s.Group]
+	if s.Heading != "" {
+		to := slot.Out()
+		if w.quietHead {
+			to = slot.Err()
+		}
+		fmt.Fprintln(to, s.Heading)
+	}
+	err := w.do(ctx, s, slot.Out(), slot.Err())
+	if err == nil {
+		return nil
+	}
+	var f *Failure
+	if !errors.As(err, &f) {
+		f = fail(Internal, err)
+	}
+	if ctx.Err() != nil {
+		f = fail(Interrupted, context.Cause(ctx))
+	}
+	if !f.Said {
+		w.Explain(slot.Err(), f)
+		f.Said = true
+	}
+	return f
+}
+
+func (w *performance) do(ctx context.Context, s plan.Step, out, errw io.Writer) error {
+	t := plan.Target{Kernel: s.Key.Kernel, Arch: s.Key.Arch}
+	switch s.Kind {
+	case plan.Note:
+		w.note(s, out)
+		return nil
+	case plan.Refuse:
+		return w.refuse(s)
+	case plan.Add:
+		return w.addStep(ctx, s.Key.ID, w.anyTarget(), out, errw, false)
+	case plan.Prepare:
+		return w.prepareStep(ctx, t, out)
+	case plan.Build:
+		return w.buildStep(ctx, s, t, out, errw)
+	case plan.Install:
+		return w.installStep(ctx, s, t, out, errw)
+	case plan.Uninstall:
+		return w.uninstallStep(ctx, s, t, out, errw)
+	case plan.Unbuild:
+		return w.unbuildStep(s.Key)
+	case plan.Forget:
+		return w.forgetStep(s.Key.ID, out)
+	case plan.Refresh:
+		return w.refreshStep(ctx, t, out)
+	}
+	return failf(Internal, "a plan has an unknown step %q", s.Kind)
+}
+
+func (w *performance) anyTarget() plan.Target {
+	for t := range w.facts.Kernels {
+		return t
+	}
+	return plan.Target{}
+}
+
+func (w *performance) note(s plan.Step, out io.Writer) {
+	id, k, a := s.Key.ID, s.Key.Kernel, s.Key.Arch
+	switch s.Reason {
+	case plan.AlreadyBuilt:
+		fmt.Fprintf(out, "Module %s already built for kernel %s (%s), skip. You may override by specifying --force.\n", id, k, a)
+	case plan.AlreadyInstalled:
+		fmt.Fprintf(out, "Module %s already installed on kernel %s (%s), skip. You may override by specifying --force.\n", id, k, a)
+	case plan.NotInstalled:
+		if c := w.facts.Results[s.Key].Conf; c == nil || !c.HasExclusive() {
+			fmt.Fprintf(out, "Module %s is not installed for kernel %s (%s). Skipping...\n", id, k, a)
+		}
+	case plan.NotBuilt:
+		fmt.Fprintf(out, "Module %s is not built for kernel %s (%s). Skipping...\n", id, k, a)
+	}
+}
+
+// refuse turns the reason of a plan into a failure with its next step.
+func (w *performance) refuse(s plan.Step) error {
+	id, k := s.Key.ID, s.Key.Kernel
+	r := w.facts.Results[s.Key]
+	switch s.Reason {
+	case plan.NoConf, plan.BadConf:
+		return confFailure(r.Err)
+	case plan.BrokenModule:
+		return w.requireSound(id)
+	case plan.Excluded:
+		return failf(Excluded, "%s is not meant for kernel %s (%s): %s", id, k, s.Key.Arch, r.Applies.Reason).
+			hint("Its dkms.conf has BUILD_EXCLUSIVE directives which no object meets; nothing was built.")
+	case plan.NoSource:
+		return failf(NoSource, "%s has a dkms.conf but no source to build from in %s", id, w.tree.SourceLink(id))
+	case plan.MissingDepends:
+		return failf(MissingDepends, "%s needs other modules to be installed first for kernel %s: %s", id, k, strings.Join(s.Detail, " ")).
+			hint("Install them, or go without by --force.")
+	case plan.NoHeaders:
+		return w.noHeaders(plan.Target{Kernel: k, Arch: s.Key.Arch})
+	}
+	return failf(Internal, "%s was refused: %v", id, s.Detail)
+}
+
+// noHeaders names the package to install.
+func (e *Engine) noHeaders(t plan.Target) *Failure {
+	f := failf(NoHeaders, "the headers of kernel %s are not installed: there is no %s/include", t.Kernel, e.kernel(t).SourceDir)
+	if pkg := e.distro.HeadersPackage(t.Kernel); pkg != "" {
+		f.hint("Install them with: %s", e.distro.InstallCommand(pkg))
+	}
+	return f.hint("or name their directory with --kernelsourcedir.")
+}
+
+// verdict returns the failure that decides the exit code: the first that isn't
+// an exclusion, else the first exclusion.
+func verdict(outcomes []error) error {
+	var soft *Failure
+	for _, err := range outcomes {
+		var cancelled *plan.Cancelled
+		var f *Failure
+		if err == nil || errors.As(err, &cancelled) || !errors.As(err, &f) {
+			continue
+		}
+		if !f.Soft() {
+			return f
+		}
+		if soft == nil {
+			soft = f
+		}
+	}
+	if soft != nil {
+		return soft
+	}
+	return nil
+}
+
+// strictly reads a conf for a step that takes it into use, with its remarks.
+func (w *performance) strictly(ctx context.Context, id state.ID, t plan.Target, errw io.Writer) (*conf.Module, error) {
+	m, err := w.load(ctx, id, t, conf.Auto, errw)
+	if err == nil {
+		err = m.Strict()
+	}
+	if err != nil {
+		return nil, confFailure(err)
+	}
+	remarks(errw, m)
+	return m, nil
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package build turns the source of one module into objects for one kernel.
+//
+// A build is a list of stages (see Run). It works in the module's build
+// directory, writes make.log there, and ends with a complete result prepared
+// beside its place and renamed to it: <tree>/<m>/<v>/<k>/<a>. The tree holds
+// the old result, or none, until then.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"dkms-go/internal/conf"
+	"dkms-go/internal/host"
+	"dkms-go/internal/jobserver"
+	"dkms-go/internal/kernel"
+	"dkms-go/internal/report"
+	"dkms-go/internal/state"
+)
+
+// Job is one build.
+type Job struct {
+	Key    state.Key
+	Tree   state.Tree
+	Paths  host.Paths
+	Conf   *conf.Module
+	Kernel kernel.Kernel
+	// Facts are what the conf's exclusions are checked against.
+	Facts conf.Facts
+	// Env is the environment of every command, the toolchain's variables and
+	// the four that hooks rely on included; Vars are the further variables
+	// that the text of MAKE may use.
+	Env  []string
+	Vars map[string]string
+	// LLVM appends LLVM=1 to the make command.
+	LLVM bool
+	// Jobs is the argument of make's -j; "" leaves the number open. Unused
+	// with a job server.
+	Jobs   string
+	Server *jobserver.Server
+	// Finish are the settings for the objects' last stages.
+	Finish Finish
+	// Depends are the versions of the dependencies to be recorded.
+	Depends map[string]string
+	// Verbose shows commands and their output.
+	Verbose bool
+	// Version names the program in make.log.
+	Version string
+	Out     io.Writer
+	Err     io.Writer
+}
+
+// Stage names the part of a build that failed.
+type Stage string
+
+// The stages that can fail.
+const (
+	Prepare   Stage = "prepare"
+	PatchPath Stage = "patch path"
+	Patch     Stage = "patch"
+	PreBuild  Stage = "pre_build"
+	Make      Stage = "make"
+	Missing   Stage = "missing object"
+	Collect   Stage = "collect"
+	PostBuild Stage = "post_build"
+)
+
+// Failure is a build that failed.
+type Failure struct {
+	Stage Stage
+	// Status is the exit status of the hook that failed.
+	Status int
+	Err    error
+	// Log is where make.log is to be found.
+	Log string
+	// Replay is a line that runs the failed command again.
+	Replay string
+}
+
+func (f *Failure) Error() string { return f.Err.Error() }
+
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// work is a build under way.
+type work struct {
+	Job
+	dir    string // where commands find the build directory
+	log    *logFile
+	change *state.Change
+	staged string
+	begun  time.Time
+	record state.Record
+}
+
+// Run builds. Before: the module is added. After success: the result is in its
+// place and the build directory gone. After a failure: no result, or the one
+// that was there before; the build directory and its make.log stay. A copy of
+// the log is kept in either case (state.Tree.KeptLog).
+func (j Job) Run(ctx context.Context, room *Room) error {
+	return room.with(j.Key, func(dir string) error {
+		w := &work{Job: j, dir: dir, begun: time.Now()}
+		err := w.stages(ctx)
+		return errors.Join(err, w.keepLog())
+	})
+}
+
+func (w *work) stages(ctx context.Context) (err error) {
+	stages := []struct {
+		name Stage
+		run  func(context.Context) error
+	}{
+		{Prepare, w.prepare},
+		{Patch, w.patch},
+		{PreBuild, w.preBuild},
+		{Make, w.make},
+		{Missing, w.check},
+		{Collect, w.collect},
+		{PostBuild, w.postBuild},
+	}
+	defer func() {
+		if w.change != nil {
+			w.change.Abort()
+		}
+	}()
+	for _, s := range stages {
+		if err := s.run(ctx); err != nil {
+			var f *Failure
+			if errors.As(err, &f) {
+				return err
+			}
+			return &Failure{Stage: s.name, Err: err, Log: w.logPath()}
+		}
+	}
+	return w.settle()
+}
+
+func (w *work) logPath() string { return filepath.Join(w.Tree.Build(w.Key.ID), "make.log") }
+
+// hookScript runs PRE_BUILD or POST_BUILD.
+func (w *work) hookScript(ctx context.Context, stage Stage, directive string) error {
+	line, ok := w.hookLine(string(stage), directive)
+	if !ok {
+		return nil
+	}
+	if err := w.command(ctx, "Running the "+string(stage)+" script", line); err != nil {
+		fmt.Fprintf(w.Out, "Consult %s for more information.\n", w.logPath())
+		return w.failed(stage, fmt.Errorf("the %s script of %s failed for kernel %s: %w", stage, w.Key.ID, w.Key.Kernel, err), line, err)
+	}
+	return nil
+}
+
+func (w *work) preBuild(ctx context.Context) error {
+	return w.hookScript(ctx, PreBuild, w.Conf.PreBuild)
+}
+
+func (w *work) postBuild(ctx context.Context) error {
+	return w.hookScript(ctx, PostBuild, w.Conf.PostBuild)
+}
+
+// settle puts the log into the result.
+func (w *work) settle() error {
+	text, err := os.ReadFile(w.log.path)
+	if err != nil {
+		return fmt.Errorf("keeping make.log: %w", err)
+	}
+	return w.Tree.WriteLog(w.Key, text)
+}
+
+// keepLog keeps a copy of make.log for this kernel, also of a failed build.
+func (w *work) keepLog() error {
+	if w.log == nil {
+		return nil
+	}
+	text, err := os.ReadFile(w.log.path)
+	if err != nil {
+		return fmt.Errorf("keeping make.log: %w", err)
+	}
+	return w.Tree.KeepLog(w.Key, text)
+}
+
+// dots shows that a long command is at work, on a terminal.
+func (w *work) dots() (stop func()) {
+	if w.Verbose {
+		return func() {}
+	}
+	return report.Dots(w.Out, report.IsTerminal(w.Out))
+}
+
+// shellVars returns assignments of the variables that MAKE may use.
+func (w *work) shellVars() string {
+	text := ""
+	for _, name := range slices.Sorted(maps.Keys(w.Vars)) {
+		text += name + "=" + quote(w.Vars[name]) + "\n"
+	}
+	return text
+}

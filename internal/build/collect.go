@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"dkms-go/internal/ko"
+	"dkms-go/internal/state"
+)
+
+// collect finishes the objects and puts the result into its place.
+func (w *work) collect(ctx context.Context) error {
+	var err error
+	if w.change, err = w.Tree.Begin(); err != nil {
+		return err
+	}
+	if w.staged, err = w.change.Stage(w.Tree.Result(w.Key)); err != nil {
+		return err
+	}
+	for _, dir := range []string{w.staged, filepath.Join(w.staged, "module"), filepath.Join(w.staged, "log")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return fmt.Errorf("preparing the result: %w", err)
+		}
+	}
+	symvers, err := os.ReadFile(filepath.Join(w.dir, "Module.symvers"))
+	if err == nil {
+		err = w.write("module/Module.symvers", symvers)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keeping Module.symvers: %w", err)
+	}
+	for i := range w.Conf.Objects {
+		if !w.Conf.ObjectApplies(i, w.Facts).OK {
+			continue
+		}
+		if err := w.object(ctx, i); err != nil {
+			return err
+		}
+	}
+	for dep, version := range w.Depends {
+		if err := w.write(".dep_"+dep, []byte(version+"\n")); err != nil {
+			return fmt.Errorf("recording a dependency: %w", err)
+		}
+	}
+	if err := w.writeRecord(); err != nil {
+		return err
+	}
+	return w.change.Commit()
+}
+
+// object finishes one object and adds it to the result.
+func (w *work) object(ctx context.Context, i int) error {
+	o := w.Conf.Objects[i]
+	path := filepath.Join(w.dir, o.BuiltDir+o.Built+".ko")
+	data, err := w.Finish.finish(ctx, w, path, o.Strip)
+	if err != nil {
+		return err
+	}
+	info, err := ko.ParseInfo(data.object)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	if release, _, _ := strings.Cut(info.Vermagic(), " "); release != w.Key.Kernel {
+		fmt.Fprintf(w.Err, "Warning: %s.ko was built for kernel %q, not for %s: its Makefile may ask for the running kernel\n", o.Built, release, w.Key.Kernel)
+	}
+	file := o.Dest + ".ko" + data.suffix
+	if err := w.write("module/"+file, data.file); err != nil {
+		return fmt.Errorf("keeping %s: %w", file, err)
+	}
+	sum := sha256.Sum256(data.file)
+	w.record.Signed = w.record.Signed || data.signed
+	w.record.Objects = append(w.record.Objects, state.ObjectEntry{
+		Index: i, Name: o.Dest, File: file, Location: o.DestDir, SHA256: hex.EncodeToString(sum[:]),
+		Vermagic: strings.TrimSpace(info.Vermagic()), SrcVersion: info.SrcVersion(),
+	})
+	return nil
+}
+
+// write puts a file into the result being prepared, synced.
+func (w *work) write(name string, content []byte) error {
+	f, err := os.OpenFile(filepath.Join(w.staged, name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func (w *work) writeRecord() error {
+	r := &w.record
+	r.Format, r.Module, r.Version, r.Kernel, r.Arch = state.RecordFormat, w.Key.Module, w.Key.Version, w.Key.Kernel, w.Key.Arch
+	r.Origin, r.Tool = "local", w.Version
+	r.Built, r.Seconds = w.begun.UTC().Truncate(time.Second), time.Since(w.begun).Round(time.Millisecond).Seconds()
+	r.Identity, r.Depends = w.Kernel.Identity(w.Paths), w.Conf.BuildDepends
+	return state.WriteRecord(w.staged, *r)
+}

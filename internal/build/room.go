@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"dkms-go/internal/run"
+	"dkms-go/internal/state"
+)
+
+// Room is the build directory of one module, <tree>/<m>/<v>/build. Confs name
+// that path literally, so builds of one module for several kernels all need
+// it: each then works in a directory of its own, bound to that path in a mount
+// namespace of its own; where that isn't allowed they take turns.
+type Room struct {
+	path   string
+	shared bool
+	turn   sync.Mutex
+
+	mu     sync.Mutex
+	users  int
+	failed string
+}
+
+// NewRoom returns the build directory of a module that users builds will use.
+func NewRoom(tree state.Tree, id state.ID, users int) *Room {
+	return &Room{path: tree.Build(id), users: users, shared: users > 1 && run.CanPrivate()}
+}
+
+// with calls fn with the build directory in place. A failed build's directory
+// stays at the room's path once the last user has left, a successful one goes.
+func (r *Room) with(k state.Key, fn func(dir string) error) error {
+	if !r.shared {
+		r.turn.Lock()
+		defer r.turn.Unlock()
+		err := fn(r.path)
+		return errors.Join(err, r.leave(r.path, err))
+	}
+	own := filepath.Join(filepath.Dir(r.path), ".build-"+k.Kernel+"-"+k.Arch)
+	for _, dir := range []string{r.path, own} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("making the build directory: %w", err)
+		}
+	}
+	err := run.Private([]run.Bind{{Source: own, Target: r.path}}, func() error { return fn(r.path) })
+	return errors.Join(err, r.leave(own, err))
+}
+
+// Leave counts a user out whose build was never attempted.
+func (r *Room) Leave() error { return r.leave("", nil) }
+
+func (r *Room) leave(dir string, failure error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.users--
+	var err error
+	switch {
+	case dir == "":
+	case failure == nil:
+		err = os.RemoveAll(dir)
+		if !r.shared {
+			r.failed = ""
+		}
+	default:
+		if r.failed != "" && r.failed != dir {
+			err = os.RemoveAll(r.failed)
+		}
+		r.failed = dir
+	}
+	if r.users > 0 || !r.shared {
+		return err
+	}
+	err = errors.Join(err, os.RemoveAll(r.path))
+	if r.failed != "" {
+		err = errors.Join(err, os.Rename(r.failed, r.path))
+	}
+	return err
+}

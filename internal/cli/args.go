@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// args is a parsed command line.
+type args struct {
+	action                           string
+	module, version                  string
+	kernels, arches                  []string
+	kernelTree                       string
+	directives                       []string
+	conf, kconfig, ksource, template string
+	archive, sourceDir               string
+	dkmsTree, sourceTree, insTree    string
+	root, jobs                       string
+	set                              map[string]bool
+	old                              []string
+	odd                              []string
+	// stop is set by an option that ends parsing: --help or --version.
+	stop string
+}
+
+// has reports whether a switch was given.
+func (a *args) has(name string) bool { return a.set[name] }
+
+// parse reads a command line as upstream does: words in any order, a value
+// behind its option or, for long options, behind an equals sign; a word that
+// is no option is an action, or else what it names: a dkms.conf, a directory
+// with one, another file (an archive), or a module.
+func parse(words []string) (*args, error) {
+	a := &args{set: map[string]bool{}}
+	for len(words) > 0 {
+		word := words[0]
+		words = words[1:]
+		if !strings.HasPrefix(word, "-") {
+			if err := a.positional(word); err != nil {
+				return a, err
+			}
+			continue
+		}
+		o, value, inline, ok := find(word)
+		if !ok {
+			return a, usageError("unknown option %q%s", word, didYouMean(word, optionNames()))
+		}
+		if o.Arg != "" && !inline && len(words) > 0 {
+			value, words = words[0], words[1:]
+		}
+		a.option(o, firstLine(value))
+		if a.stop != "" {
+			a.findAction(words)
+			return a, nil
+		}
+	}
+	return a, a.check()
+}
+
+// firstLine is what upstream keeps of a value: the first line without blanks
+// around it.
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return strings.Trim(s, " \t")
+}
+
+// findAction looks for the action behind a --help.
+func (a *args) findAction(words []string) {
+	for _, w := range words {
+		if a.action == "" && verbNamed(w) != nil {
+			a.action = w
+		}
+	}
+}
+
+func (a *args) option(o Option, value string) {
+	targets := map[string]*string{
+		"-v": &a.version, "-c": &a.conf, "--config": &a.kconfig, "--kernelsourcedir": &a.ksource,
+		"--templatekernel": &a.template, "--archive": &a.archive, "--dkmstree": &a.dkmsTree,
+		"--sourcetree": &a.sourceTree, "--installtree": &a.insTree, "--root": &a.root, "-j": &a.jobs,
+	}
+	name := o.Name()
+	switch {
+	case o.Old:
+		a.old = append(a.old, name)
+	case targets[name] != nil:
+		*targets[name] = value
+		a.set[name] = true
+	case name == "--module":
+		a.setModule(value)
+	case name == "--kernelver":
+		a.kernel(value)
+	case name == "--arch":
+		a.arches = append(a.arches, value)
+	case name == "--directive":
+		a.directives = append(a.directives, value)
+	case name == "--help" || name == "--version":
+		a.stop = name
+	default:
+		a.set[name] = true
+	}
+}
+
+func (a *args) setModule(s string) {
+	name, version, found := strings.Cut(s, "/")
+	a.module = name
+	if found {
+		a.version = version
+	}
+}
+
+// kernel takes <release>, <release>/<arch>, or the path of a kernel tree.
+func (a *args) kernel(s string) {
+	if filepath.IsAbs(s) || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") {
+		if fi, err := os.Stat(s); err == nil && fi.IsDir() {
+			a.kernelTree, _ = filepath.Abs(s)
+			return
+		}
+	}
+	release, arch, found := strings.Cut(s, "/")
+	a.kernels = append(a.kernels, release)
+	if found {
+		a.arches = append(a.arches, arch)
+	}
+}
+
+func (a *args) positional(word string) error {
+	fi, err := os.Stat(word)
+	file := err == nil && fi.Mode().IsRegular()
+	switch {
+	case verbNamed(word) != nil:
+		if a.action != "" {
+			return &usage{code: codeTwoActions, text: fmt.Sprintf("both %s and %s are actions, say one at a time", a.action, word)}
+		}
+		a.action = word
+	case file && strings.HasSuffix(word, "dkms.conf"):
+		a.sourceDir = filepath.Dir(word)
+	case err == nil && fi.IsDir() && isFile(filepath.Join(word, "dkms.conf")):
+		a.sourceDir = word
+	case file:
+		a.archive = word
+	case a.module == "":
+		a.setModule(word)
+	default:
+		a.odd = append(a.odd, word)
+	}
+	return nil
+}
+
+func isFile(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.Mode().IsRegular()
+}
+
+// check finds options that contradict each other, in upstream's order.
+func (a *args) check() error {
+	switch {
+	case a.has("--binaries-only") && a.has("--source-only"):
+		return &usage{code: codeBothOnly, text: "--binaries-only and --source-only leave nothing to pack"}
+	case len(a.arches) > 1 && len(a.arches) != len(a.kernels):
+		return &usage{code: codeArchCount, text: fmt.Sprintf("%d architectures for %d kernels: give one -a, or one for each -k", len(a.arches), len(a.kernels))}
+	case len(a.kernels) > 0 && a.has("--all"):
+		return &usage{code: codeKernelAndAll, text: "-k and --all contradict each other"}
+	case len(a.arches) > 0 && a.has("--all"):
+		return &usage{code: codeArchAndAll, text: "-a and --all contradict each other"}
+	}
+	return nil
+}
+
+func optionNames() []string {
+	var names []string
+	for _, o := range optionTable {
+		if o.Long != "" && !o.Old {
+			names = append(names, o.Long)
+		}
+	}
+	return names
+}
+
+// didYouMean suggests the nearest of the words people could have meant.
+func didYouMean(word string, names []string) string {
+	best, distance := "", 3
+	for _, n := range names {
+		if d := edits(word, n); d < distance {
+			best, distance = n, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(", did you mean %s?", best)
+}
+
+// edits counts the insertions, deletions and replacements that turn a into b.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"dkms-go/internal/action"
+)
+
+// Exit codes of the command line itself.
+const (
+	codeOK           = 0
+	codeArchCount    = 1
+	codeUsage        = 2
+	codeKernelAndAll = 2
+	codeArchAndAll   = 3
+	codeTwoActions   = 4
+	codeOneKernel    = 4
+	codeNoAll        = 5
+	codeBothOnly     = 8
+)
+
+// ExitRow is one exit code with what it says; the manual and the help are made
+// from the table.
+type ExitRow struct {
+	Reason action.Reason
+	Code   int
+	Words  string
+}
+
+// exitTable gives each reason its code: upstream's, where it has the case.
+var exitTable = []ExitRow{
+	{action.Internal, 1, "something unforeseen"},
+	{action.NoModule, 1, "the module or its version is not given"},
+	{action.BadName, 1, "a name can't be a module, version, kernel or architecture"},
+	{action.NotRoot, 1, "not root"},
+	{action.NotWritable, 1, "a tree is not writable, or full"},
+	{action.NoTemplate, 1, "match without --templatekernel"},
+	{action.KeyFailed, 1, "there is no usable signing key"},
+	{action.NoStub, 1, "an archive without source, and no source installed"},
+	{action.NoSourceDir, 2, "the module's source directory is missing"},
+	{action.SameKernel, 2, "match of a kernel with itself"},
+	{action.NoArchive, 2, "the archive doesn't exist"},
+	{action.AlreadyAdded, 3, "the module is added already"},
+	{action.NotAdded, 3, "the module is not in the DKMS tree"},
+	{action.UnknownModule, 3, "match: no such module in the DKMS tree"},
+	{action.NoConfInArchive, 3, "the archive has no dkms.conf"},
+	{action.NoConf, 4, "dkms.conf can't be read"},
+	{action.BrokenModule, 4, "the module is broken: its source is missing"},
+	{action.OneKernel, 4, "the action takes exactly one kernel"},
+	{action.NoOSRelease, 4, "there is no os-release file"},
+	{action.NoAll, 5, "the action doesn't take --all"},
+	{action.PatchPath, 5, "a patch is missing or outside the patches directory"},
+	{action.PatchFailed, 6, "a patch doesn't apply"},
+	{action.InstallFailed, 6, "nothing could be installed: no such kernel, an object is missing, or the kernel has the same or a newer one"},
+	{action.NotBuilt, 6, "mktarball: the module is not built for a kernel"},
+	{action.ArchiveFailed, 6, "the archive could not be written"},
+	{action.IndexFailed, 6, "the module index could not be updated"},
+	{action.ObjectMissing, 7, "the build made no object of the expected name"},
+	{action.BadArchive, 7, "the archive is damaged, unsafe, or has no usable dkms.conf"},
+	{action.BadConf, 8, "dkms.conf is not valid"},
+	{action.NoSource, 8, "there is nothing to build from in the source directory"},
+	{action.AlreadyLoaded, 8, "ldtarball: the module is added already"},
+	{action.NotSourceTree, 9, "the directory has no dkms.conf"},
+	{action.NoPlace, 9, "mktarball: the directory for the archive is not writable"},
+	{action.RPMFailed, 9, "rpm failed"},
+	{action.MakeFailed, 10, "compiling failed"},
+	{action.AutoinstallFailed, 11, "autoinstall: at least one module was not installed"},
+	{action.MissingDepends, 13, "BUILD_DEPENDS are not installed"},
+	{action.RemoveFailed, 14, "kernel_prerm, kernel_preinst: a module was not removed"},
+	{action.EmptyKernel, 16, "an empty kernel or architecture"},
+	{action.NoHeaders, 21, "the kernel's headers are missing"},
+	{action.BadKernelTree, 21, "the directory given as kernel is no prepared kernel tree"},
+	{action.Excluded, 77, "BUILD_EXCLUSIVE: the module is not meant for the kernel"},
+	{action.PreInstallFailed, 101, "PRE_INSTALL failed"},
+	{action.HookFailed, -1, "the exit status of POST_ADD, PRE_BUILD or POST_BUILD, when one fails"},
+	{action.Interrupted, -1, "128 plus the number of the signal that ended it"},
+}
+
+// ExitTable returns the table.
+func ExitTable() []ExitRow { return exitTable }
+
+// Signal is the cause of a context that a signal ended.
+type Signal struct{ Number os.Signal }
+
+func (s Signal) Error() string { return "ended by " + s.Number.String() }
+
+// code returns the exit code of a failure.
+func code(f *action.Failure) int {
+	var s Signal
+	if errors.As(f, &s) {
+		if n, ok := s.Number.(syscall.Signal); ok {
+			return 128 + int(n)
+		}
+	}
+	for _, row := range exitTable {
+		if row.Reason != f.Reason || row.Code < 0 {
+			continue
+		}
+		return row.Code
+	}
+	return max(f.Status, 1)
+}
+
+// usage is an error of the command line.
+type usage struct {
+	code int
+	text string
+}
+
+func (u *usage) Error() string { return u.text }
+
+func usageError(format string, args ...any) error {
+	return &usage{codeUsage, fmt.Sprintf(format, args...)}
+}
+
+// explain shows a failure in upstream's form: an empty line, then the error;
+// what the kernel or configuration excludes is a warning.
+func explain(w io.Writer, f *action.Failure) {
+	var b strings.Builder
+	if f.Soft() {
+		b.WriteString("Warning: ")
+	} else {
+		b.WriteString("\nError! ")
+	}
+	b.WriteString(strings.TrimRight(sentence(f.Error()), "\n"))
+	b.WriteByte('\n')
+	for _, h := range f.Hints() {
+		b.WriteString(h)
+		b.WriteByte('\n')
+	}
+	io.WriteString(w, b.String())
+}
+
+// sentence begins an error's text with a capital unless it begins with a name.
+func sentence(s string) string {
+	first, _, _ := strings.Cut(s, " ")
+	if strings.Trim(first, "abcdefghijklmnopqrstuvwxyz") != "" || first == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli is the face of dkms: arguments in, text and an exit code out. It
+// holds the tables of options, actions and exit codes, and knows nothing of
+// how an action does its work.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"dkms-go/internal/action"
+	"dkms-go/internal/altroot"
+	"dkms-go/internal/conf"
+	"dkms-go/internal/host"
+	"dkms-go/internal/kernel"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/run"
+)
+
+// Compatible is the version of upstream that this program takes the place of.
+const Compatible = "3.4.3"
+
+// Stdio are the streams and the environment of one run.
+type Stdio struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Environ  []string
+	// Version is this program's own version.
+	Version string
+}
+
+// command is one parsed command under way.
+type command struct {
+	args    *args
+	verb    *Verb
+	io      Stdio
+	engine  *action.Engine
+	targets []plan.Target
+}
+
+// Main runs dkms with the arguments behind the program's name and returns the
+// exit code. A signal that ends ctx is its cause, a Signal.
+func Main(ctx context.Context, words []string, stdio Stdio) int {
+	a, err := parse(words)
+	if a.has("--quiet") {
+		stdio.Out, stdio.Err = io.Discard, io.Discard
+	}
+	for _, name := range a.old {
+		fmt.Fprintf(stdio.Err, "Deprecated feature: %s\n", name)
+	}
+	if err == nil {
+		err = dispatch(ctx, a, words, stdio)
+	}
+	return finish(err, stdio)
+}
+
+// innerCode is the exit code of a run in another root, which has said all.
+type innerCode int
+
+func (c innerCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// finish shows an error that was not shown yet and returns its exit code.
+func finish(err error, stdio Stdio) int {
+	var u *usage
+	var f *action.Failure
+	var inner innerCode
+	switch {
+	case err == nil:
+		return codeOK
+	case errors.As(err, &inner):
+		return int(inner)
+	case errors.As(err, &u):
+		fmt.Fprintf(stdio.Err, "\nError! %s\nSee `dkms --help`.\n", sentence(u.text))
+		return u.code
+	case !errors.As(err, &f):
+		f = &action.Failure{Reason: action.Internal, Err: err}
+	}
+	if !f.Said {
+		explain(stdio.Err, f)
+	}
+	return code(f)
+}
+
+func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
+	switch a.stop {
+	case "--version":
+		_, err := fmt.Fprintln(stdio.Out, VersionString(stdio.Version))
+		return err
+	case "--help":
+		_, err := io.WriteString(stdio.Out, help(a.action))
+		return err
+	}
+	for _, word := range a.odd {
+		fmt.Fprintf(stdio.Err, "Warning: don't know what to do with %q, ignoring it\n", word)
+	}
+	verb := verbNamed(a.action)
+	if verb == nil {
+		return noAction(a, stdio)
+	}
+	if _, inside := altroot.Active(stdio.Environ); a.root != "" && !inside {
+		return enter(ctx, a.root, words, stdio)
+	}
+	return perform(ctx, &command{args: a, verb: verb, io: stdio})
+}
+
+// noAction is for a command line without an action: as upstream shows its
+// usage and succeeds, unless a word was probably meant as one.
+func noAction(a *args, stdio Stdio) error {
+	if a.module != "" {
+		var names []string
+		for _, v := range verbTable {
+			names = append(names, v.Name)
+		}
+		return usageError("%q is no action%s", a.module, didYouMean(a.module, names))
+	}
+	fmt.Fprint(stdio.Err, "\nError! No action was given.\n")
+	_, err := io.WriteString(stdio.Out, help(""))
+	return err
+}
+
+// enter runs the same command in another root directory.
+func enter(ctx context.Context, dir string, words []string, stdio Stdio) error {
+	argv := append([]string{"dkms"}, words...)
+	code, err := altroot.Exec(ctx, dir, argv, stdio.Environ, altroot.Stdio{In: stdio.In, Out: stdio.Out, Err: stdio.Err})
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return innerCode(code)
+	}
+	return nil
+}
+
+// VersionString is what --version prints: upstream's version first, for
+// scripts that compare it.
+func VersionString(version string) string {
+	return "dkms-" + Compatible + "+go" + version
+}
+
+// perform sets the engine up and runs the action.
+func perform(ctx context.Context, c *command) error {
+	a := c.args
+	if err := c.countKernels(); err != nil {
+		return err
+	}
+	s, err := settings(ctx, c)
+	if err != nil {
+		return err
+	}
+	if c.engine, err = action.New(s); err != nil {
+		return err
+	}
+	if c.verb.Name == "status" || c.verb.Name == "list" || c.verb.Name == "generate_mok" {
+		return c.verb.run(ctx, c)
+	}
+	if a.has("--all") {
+		a.kernels, c.targets = nil, []plan.Target{}
+		return c.verb.run(ctx, c)
+	}
+	if c.targets, err = c.engine.Targets(a.kernels, a.arches); err != nil {
+		return err
+	}
+	if c.verb.One && !c.verb.Explicit && c.verb.Name != "autoinstall" {
+		c.targets = c.targets[:1]
+	}
+	return c.verb.run(ctx, c)
+}
+
+// countKernels refuses --all and more than one kernel where they make no sense.
+func (c *command) countKernels() error {
+	a, v := c.args, c.verb
+	if a.has("--all") && !v.All {
+		return &usage{codeNoAll, "the action " + v.Name + " does not take --all"}
+	}
+	if v.Explicit && len(a.kernels) != 1 {
+		return &usage{codeOneKernel, "the action " + v.Name + " needs exactly one kernel, given with -k"}
+	}
+	if v.One && len(a.kernels) > 1 {
+		return &usage{codeOneKernel, "the action " + v.Name + " works on one kernel at a time"}
+	}
+	return nil
+}
+
+// settings joins the command line with framework.conf.
+func settings(ctx context.Context, c *command) (action.Settings, error) {
+	a, environ := c.args, c.io.Environ
+	paths := host.Default()
+	if tmp := lookup(environ, "TMPDIR"); tmp != "" {
+		paths.Temp = tmp
+	}
+	loader := conf.Loader{Paths: paths, Environ: environ, Stderr: c.io.Err, Bash: bash}
+	fw, err := loader.Framework(ctx, "")
+	if err != nil {
+		return action.Settings{}, &action.Failure{Reason: action.BadConf, Err: err}
+	}
+	for _, tree := range []struct {
+		to        *string
+		conf, arg string
+	}{
+		{&paths.DKMSTree, fw.DKMSTree, a.dkmsTree},
+		{&paths.SourceTree, fw.SourceTree, a.sourceTree},
+		{&paths.InstallTree, fw.InstallTree, a.insTree},
+	} {
+		if err := choose(tree.to, tree.conf, tree.arg); err != nil {
+			return action.Settings{}, err
+		}
+	}
+	if fw.TmpLocation == "" {
+		fw.TmpLocation = paths.Temp
+	}
+	root, _ := altroot.Active(environ)
+	s := action.Settings{
+		Paths: paths, Framework: fw, Environ: environ, Version: VersionString(c.io.Version), Root: root,
+		Force: a.has("--force"), ForceVersion: a.has("--force-version-override"),
+		Verbose: a.has("--verbose") || a.has("--debug") || fw.Verbose, NoDepmod: a.has("--no-depmod"),
+		ModprobeOnInstall: a.has("--modprobe-on-install"), Symlink: a.has("--symlink-modules"),
+		RPMSafeUpgrade: a.has("--rpm_safe_upgrade"), DryRun: a.has("--dry-run"),
+		Conf: absolute(a.conf), KernelConfig: absolute(a.kconfig), KernelSource: absolute(a.ksource), Directives: a.directives,
+		Out: c.io.Out, Err: c.io.Err, Explain: explain, Code: code,
+		Running: func() (string, string, error) { return kernel.Running(paths) },
+	}
+	s.Jobs, s.Tokens, err = jobs(a, fw)
+	if err == nil && a.kernelTree != "" {
+		err = takeTree(a, &s)
+	}
+	return s, err
+}
+
+// takeTree makes a kernel tree that was given with -k the kernel to work on.
+func takeTree(a *args, s *action.Settings) error {
+	k, err := kernel.FromTree(s.Paths, a.kernelTree)
+	if err != nil {
+		return &action.Failure{Reason: action.BadKernelTree, Err: err, Hint: []string{"A kernel source must be configured and prepared: make modules_prepare."}}
+	}
+	a.kernels = append(a.kernels, k.Release)
+	s.KernelSource = a.kernelTree
+	return nil
+}
+
+// choose sets a tree to what the configuration or the command line says.
+func choose(to *string, configured, given string) error {
+	for _, dir := range []string{configured, given} {
+		if dir == "" {
+			continue
+		}
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return fmt.Errorf("finding %s: %w", dir, err)
+		}
+		*to = abs
+	}
+	return nil
+}
+
+func absolute(path string) string {
+	if path == "" {
+		return ""
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+// jobs returns make's -j argument and the number of jobs over all builds.
+func jobs(a *args, fw conf.Framework) (j string, tokens int, err error) {
+	j, tokens = fw.ParallelJobs, runtime.NumCPU()
+	if a.set["-j"] {
+		j = a.jobs
+	}
+	if j == "" {
+		return fmt.Sprint(tokens), tokens, nil
+	}
+	var n int
+	if _, err := fmt.Sscanf(j, "%d", &n); err != nil || n < 0 || fmt.Sprint(n) != strings.TrimLeft(j, "0")+zero(n) {
+		return "", 0, usageError("%q is not a number of jobs", j)
+	}
+	if n == 0 {
+		return "", tokens, nil
+	}
+	return fmt.Sprint(n), n, nil
+}
+
+func zero(n int) string {
+	if n == 0 {
+		return "0"
+	}
+	return ""
+}
+
+func lookup(environ []string, name string) string {
+	value := ""
+	for _, kv := range environ {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+func bash(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
+	return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: os.Stderr}.Output(ctx)
+}

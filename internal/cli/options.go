@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import "strings"
+
+// Option is one option of the command line. The table below is what the
+// parser, the help, the completions and the manual agree on.
+type Option struct {
+	Long, Short string
+	// Arg names the option's value, "" for a switch.
+	Arg string
+	// Help is a short description; Old marks an option that is accepted and
+	// ignored.
+	Help string
+	Old  bool
+	// Loose matches any long option that begins with Long, as upstream does
+	// for options with a value.
+	Loose bool
+}
+
+// options is in the order in which they are matched: --archive before --arch,
+// --kernelsourcedir and --kernelver by their own names.
+var optionTable = []Option{
+	{Long: "--module", Short: "-m", Arg: "module", Loose: true, Help: "the module, as <name> or <name>/<version>"},
+	{Short: "-v", Arg: "version", Help: "the module's version"},
+	{Long: "--kernelver", Short: "-k", Arg: "kernel", Loose: true, Help: "kernel release, or <release>/<arch>, or the path of a kernel tree; may be repeated"},
+	{Long: "--arch", Short: "-a", Arg: "arch", Loose: true, Help: "architecture; may be repeated"},
+	{Long: "--all", Help: "every kernel that the module is built for"},
+	{Long: "--force", Help: "do it even if it is done already or a check speaks against it"},
+	{Long: "--force-version-override", Help: "install without comparing versions"},
+	{Short: "-c", Arg: "file", Help: "a dkms.conf to use instead of the module's"},
+	{Long: "--config", Arg: "file", Loose: true, Help: "the kernel's configuration file"},
+	{Long: "--kernelsourcedir", Arg: "dir", Loose: true, Help: "the kernel's build directory"},
+	{Long: "--templatekernel", Arg: "kernel", Loose: true, Help: "the kernel that match takes as its model"},
+	{Long: "--archive", Arg: "file", Loose: true, Help: "the archive to write or to load"},
+	{Long: "--binaries-only", Help: "pack only what is built"},
+	{Long: "--source-only", Help: "pack only the source"},
+	{Long: "--directive", Arg: "name=value", Loose: true, Help: "set a directive of dkms.conf; may be repeated"},
+	{Long: "--dkmstree", Arg: "dir", Loose: true, Help: "the DKMS tree"},
+	{Long: "--sourcetree", Arg: "dir", Loose: true, Help: "where module sources are"},
+	{Long: "--installtree", Arg: "dir", Loose: true, Help: "where kernels have their modules"},
+	{Long: "--root", Arg: "dir", Help: "work on another root directory, on the kernels in it"},
+	{Long: "--no-depmod", Help: "leave the module index as it is"},
+	{Long: "--modprobe-on-install", Help: "load what the devices need after an install for the running kernel"},
+	{Long: "--symlink-modules", Help: "install links instead of copies"},
+	{Long: "--rpm_safe_upgrade", Help: "for use in rpm scriptlets: keep a module that is added again"},
+	{Short: "-j", Arg: "number", Help: "parallel jobs; 0 for no limit"},
+	{Long: "--dry-run", Help: "show the steps and do nothing"},
+	{Long: "--json", Help: "print JSON (status, list, config)"},
+	{Long: "--verbose", Help: "show commands and their output"},
+	{Long: "--quiet", Short: "-q", Help: "print nothing; the exit code tells"},
+	{Long: "--debug", Help: "as --verbose, and show every command that is run"},
+	{Long: "--version", Short: "-V", Help: "print the version"},
+	{Long: "--help", Short: "-h", Help: "print help, after an action that of the action"},
+	{Long: "--no-initrd", Old: true, Help: "ignored"},
+	{Long: "--no-clean-kernel", Old: true, Help: "ignored"},
+	{Long: "--no-prepare-kernel", Old: true, Help: "ignored"},
+}
+
+// Options returns the table.
+func Options() []Option { return optionTable }
+
+// Name returns the name by which an option is known.
+func (o Option) Name() string {
+	if o.Long != "" {
+		return o.Long
+	}
+	return o.Short
+}
+
+// matches reports whether word is the option, and the value that came with it
+// behind an equals sign.
+func (o Option) matches(word string) (value string, inline, ok bool) {
+	if word == o.Short && o.Short != "" {
+		return "", false, true
+	}
+	if o.Long == "" || !strings.HasPrefix(word, o.Long) {
+		return "", false, false
+	}
+	name, value, inline := strings.Cut(word, "=")
+	if o.Arg == "" {
+		return "", false, word == o.Long
+	}
+	return value, inline, name == o.Long || o.Loose
+}
+
+// find returns the option that a word is.
+func find(word string) (o Option, value string, inline, ok bool) {
+	for _, exact := range []bool{true, false} {
+		for _, o := range optionTable {
+			value, inline, ok := o.matches(word)
+			name, _, _ := strings.Cut(word, "=")
+			if ok && (!exact || name == o.Long || name == o.Short) {
+				return o, value, inline, true
+			}
+		}
+	}
+	return Option{}, "", false, false
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"dkms-go/internal/action"
+	"dkms-go/internal/conf"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/state"
+)
+
+// status prints how modules stand: upstream's lines, or JSON.
+func status(ctx context.Context, c *command) error {
+	var rows []action.Standing
+	kernels := c.args.kernels
+	if len(kernels) == 0 {
+		kernels = []string{""}
+	}
+	for i, k := range kernels {
+		f := action.Filter{Module: c.args.module, Version: c.args.version, Kernel: k}
+		if i < len(c.args.arches) {
+			f.Arch = c.args.arches[i]
+		}
+		rows = append(rows, c.engine.Status(ctx, f)...)
+	}
+	if c.args.has("--json") {
+		return printJSON(c.io.Out, statusJSON(rows))
+	}
+	for _, row := range rows {
+		if _, err := fmt.Fprintln(c.io.Out, statusLine(row)); err != nil {
+			return nil // nobody reads on
+		}
+		if row.State == action.StateBroken {
+			explain(c.io.Err, &action.Failure{
+				Reason: action.BrokenModule,
+				Err:    fmt.Errorf("%s has lost its source directory, or the link to it", row.Key.ID),
+				Hint:   []string{"Put the source back, or add the module again if only the link is gone."},
+			})
+		}
+	}
+	return nil
+}
+
+// statusLine is upstream's line, which many programs read.
+func statusLine(s action.Standing) string {
+	if s.State == action.StateAdded || s.State == action.StateBroken {
+		return fmt.Sprintf("%s: %s", s.Key.ID, s.State)
+	}
+	line := fmt.Sprintf("%s, %s, %s: %s", s.Key.ID, s.Key.Kernel, s.Key.Arch, s.State)
+	if s.Originals {
+		line += " (Original modules exist)"
+	}
+	switch {
+	case s.Missing:
+		line += " (Built modules are missing in the kernel modules folder)"
+	case s.Differs:
+		line += " (Differences between built and installed modules)"
+	}
+	return line
+}
+
+// StatusSchema names the form of `status --json`. Fields may be added to it;
+// any other change makes a new number. See docs/json.md.
+const StatusSchema = "dkms-status/1"
+
+type statusDocument struct {
+	Schema  string       `json:"schema"`
+	Modules []statusItem `json:"modules"`
+}
+
+type statusItem struct {
+	Module    string              `json:"module"`
+	Version   string              `json:"version"`
+	State     action.State        `json:"state"`
+	Kernel    string              `json:"kernel,omitempty"`
+	Arch      string              `json:"arch,omitempty"`
+	Originals bool                `json:"original_modules_exist,omitempty"`
+	Missing   bool                `json:"built_modules_missing,omitempty"`
+	Differs   bool                `json:"built_and_installed_differ,omitempty"`
+	Origin    string              `json:"origin,omitempty"`
+	Built     string              `json:"built_at,omitempty"`
+	Signed    *bool               `json:"signed,omitempty"`
+	Objects   []state.ObjectEntry `json:"objects,omitempty"`
+}
+
+func statusJSON(rows []action.Standing) statusDocument {
+	doc := statusDocument{Schema: StatusSchema, Modules: []statusItem{}}
+	for _, s := range rows {
+		item := statusItem{
+			Module: s.Key.Module, Version: s.Key.Version, State: s.State, Kernel: s.Key.Kernel, Arch: s.Key.Arch,
+			Originals: s.Originals, Missing: s.Missing, Differs: s.Differs,
+		}
+		if s.Record.Format != 0 {
+			item.Origin, item.Signed, item.Objects = s.Record.Origin, &s.Record.Signed, s.Record.Objects
+			item.Built = s.Record.Built.Format("2006-01-02T15:04:05Z07:00")
+		}
+		doc.Modules = append(doc.Modules, item)
+	}
+	return doc
+}
+
+func printJSON(w io.Writer, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("printing JSON: %w", err)
+	}
+	_, err = fmt.Fprintf(w, "%s\n", text)
+	return err
+}
+
+// ListSchema names the form of `list --json`.
+const ListSchema = "dkms-list/1"
+
+type listItem struct {
+	Module    string   `json:"module"`
+	Version   string   `json:"version"`
+	Source    string   `json:"source"`
+	Broken    bool     `json:"broken,omitempty"`
+	Built     []string `json:"built"`
+	Installed []string `json:"installed"`
+}
+
+// list prints one line a module.
+func list(_ context.Context, c *command) error {
+	f := action.Filter{Module: c.args.module, Version: c.args.version}
+	if len(c.args.kernels) > 0 {
+		f.Kernel = c.args.kernels[0]
+	}
+	rows := c.engine.List(f)
+	if c.args.has("--json") {
+		items := []listItem{}
+		for _, r := range rows {
+			items = append(items, listItem{r.ID.Module, r.ID.Version, r.Source, r.Broken, kernelNames(r.Built), kernelNames(r.Installed)})
+		}
+		return printJSON(c.io.Out, map[string]any{"schema": ListSchema, "modules": items})
+	}
+	for _, r := range rows {
+		var parts []string
+		if r.Broken {
+			parts = append(parts, "broken, its source is missing")
+		}
+		if len(r.Installed) > 0 {
+			parts = append(parts, "installed for "+strings.Join(kernelNames(r.Installed), " "))
+		}
+		if len(r.Built) > 0 {
+			parts = append(parts, "built for "+strings.Join(kernelNames(r.Built), " "))
+		}
+		if len(parts) == 0 {
+			parts = []string{"added"}
+		}
+		if _, err := fmt.Fprintf(c.io.Out, "%s  %s\n", r.ID, strings.Join(parts, "; ")); err != nil {
+			return nil // nobody reads on
+		}
+	}
+	return nil
+}
+
+func kernelNames(targets []plan.Target) []string {
+	names := []string{}
+	for _, t := range targets {
+		names = append(names, t.Kernel+"/"+t.Arch)
+	}
+	return names
+}
+
+// ConfigSchema names the form of `config --json`.
+const ConfigSchema = "dkms-config/1"
+
+// config prints the evaluated dkms.conf: each directive with its value as a
+// shell would read it back, then what follows for the kernel.
+func config(ctx context.Context, c *command) error {
+	t := c.targets[0]
+	m, verdict, err := c.engine.Config(ctx, c.selection(), t)
+	if err != nil {
+		return err
+	}
+	if c.args.has("--json") {
+		return printJSON(c.io.Out, configDocument(m, verdict, t))
+	}
+	fmt.Fprintf(c.io.Out, "# %s for kernel %s (%s)\n", m.File, t.Kernel, t.Arch)
+	for _, name := range slices.Sorted(maps.Keys(m.Vars)) {
+		values := m.Vars[name]
+		for _, i := range values.Sorted() {
+			key := name
+			if len(values) > 1 || i > 0 || indexed(name) {
+				key = fmt.Sprintf("%s[%d]", name, i)
+			}
+			fmt.Fprintf(c.io.Out, "%s=%s\n", key, shellQuote(values[i]))
+		}
+	}
+	if verdict.OK {
+		_, err = fmt.Fprintf(c.io.Out, "# applies to kernel %s (%s)\n", t.Kernel, t.Arch)
+	} else {
+		_, err = fmt.Fprintf(c.io.Out, "# does not apply to kernel %s (%s): %s\n", t.Kernel, t.Arch, verdict.Reason)
+	}
+	return err
+}
+
+// indexed tells the directives that are given once per object.
+func indexed(name string) bool {
+	switch name {
+	case "BUILT_MODULE_NAME", "BUILT_MODULE_LOCATION", "DEST_MODULE_NAME", "DEST_MODULE_LOCATION", "STRIP":
+		return true
+	}
+	return false
+}
+
+func configDocument(m *conf.Module, v conf.Verdict, t plan.Target) any {
+	values := map[string]map[string]string{}
+	for name, array := range m.Vars {
+		values[name] = map[string]string{}
+		for i, s := range array {
+			values[name][fmt.Sprint(i)] = s
+		}
+	}
+	return map[string]any{
+		"schema": ConfigSchema, "file": m.File, "module": m.Name, "version": m.Version, "kernel": t.Kernel, "arch": t.Arch,
+		"directives": values, "make": m.Make, "patches": m.Patches, "build_depends": m.BuildDepends, "autoinstall": m.Autoinstall,
+		"applies": v.OK, "reason": v.Reason, "deprecated": m.Deprecated,
+	}
+}
+
+func shellQuote(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+=:,@%") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

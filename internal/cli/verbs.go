@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+
+	"dkms-go/internal/action"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/state"
+)
+
+// Verb is one action of the command line.
+type Verb struct {
+	Name string
+	// Usage is the arguments behind the name, Help what it does.
+	Usage, Help string
+	// Options are those that mean something to it besides the common ones.
+	Options []string
+	// All says that --all is taken; One that exactly one kernel is worked
+	// on, Explicit that it must be named.
+	All, One, Explicit bool
+	// Codes are reasons of failure that are typical of it.
+	Codes []action.Reason
+	run   func(context.Context, *command) error
+}
+
+// commonOptions mean the same to every action.
+var commonOptions = []string{"--root", "--dkmstree", "--sourcetree", "--installtree", "--verbose", "--quiet", "--debug", "--help", "--version"}
+
+var (
+	selectOptions = []string{"--module", "-v"}
+	kernelOptions = []string{"--kernelver", "--arch"}
+	buildOptions  = []string{"-c", "--config", "--kernelsourcedir", "--directive", "-j", "--force", "--dry-run"}
+)
+
+func with(lists ...[]string) []string {
+	var all []string
+	for _, l := range lists {
+		all = append(all, l...)
+	}
+	return all
+}
+
+var buildCodes = []action.Reason{
+	action.NoSourceDir, action.AlreadyAdded, action.NoConf, action.BrokenModule, action.NoAll, action.PatchPath, action.PatchFailed,
+	action.ObjectMissing, action.BadConf, action.NoSource, action.NotSourceTree, action.MakeFailed, action.MissingDepends,
+	action.NoHeaders, action.BadKernelTree, action.Excluded, action.HookFailed,
+}
+
+// verbTable lists the actions in the order of the help.
+var verbTable = []Verb{
+	{
+		Name: "add", Usage: "<module>/<version> | <directory> | <archive>", Help: "register a module whose source is in the source tree, or bring it there",
+		Options: with(selectOptions, kernelOptions, []string{"-c", "--directive", "--archive", "--force", "--rpm_safe_upgrade", "--dry-run"}),
+		Codes:   []action.Reason{action.NoModule, action.NotWritable, action.NoSourceDir, action.AlreadyAdded, action.NoConf, action.NoAll, action.BadArchive, action.BadConf, action.NotSourceTree, action.HookFailed},
+		run:     func(ctx context.Context, c *command) error { return c.engine.Add(ctx, c.selection(), c.targets[0]) },
+	},
+	{
+		Name: "build", Usage: "<module>/<version> [-k <kernel>]...", Help: "compile a module for one or more kernels, adding it if needed",
+		Options: with(selectOptions, kernelOptions, buildOptions), Codes: buildCodes,
+		run: func(ctx context.Context, c *command) error { return c.engine.Build(ctx, c.selection(), c.targets) },
+	},
+	{
+		Name: "install", Usage: "<module>/<version> [-k <kernel>]...", Help: "install a module for one or more kernels, building it if needed",
+		Options: with(selectOptions, kernelOptions, buildOptions, []string{"--force-version-override", "--no-depmod", "--modprobe-on-install", "--symlink-modules", "--rpm_safe_upgrade"}),
+		Codes:   append(buildCodes[:len(buildCodes):len(buildCodes)], action.NotRoot, action.InstallFailed, action.IndexFailed, action.PreInstallFailed),
+		run:     func(ctx context.Context, c *command) error { return c.engine.Install(ctx, c.selection(), c.targets) },
+	},
+	{
+		Name: "uninstall", Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "take a module out of kernels' trees; it stays built", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--all", "--no-depmod", "--dry-run"}),
+		Codes:   []action.Reason{action.NoModule, action.NotRoot, action.NotAdded, action.BrokenModule, action.BadConf},
+		run:     back(plan.ToBuilt),
+	},
+	{
+		Name: "unbuild", Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "delete what was built for kernels; the module stays added", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--all", "--no-depmod", "--dry-run"}),
+		Codes:   []action.Reason{action.NoModule, action.NotWritable, action.NotAdded, action.BrokenModule, action.BadConf},
+		run:     back(plan.ToAdded),
+	},
+	{
+		Name: "remove", Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "undo everything for kernels, and the registration once no kernel is left", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--all", "--no-depmod", "--rpm_safe_upgrade", "--dry-run"}),
+		Codes:   []action.Reason{action.NoModule, action.NotWritable, action.NotAdded, action.BrokenModule, action.BadConf},
+		run:     back(plan.ToNothing),
+	},
+	{
+		Name: "status", Usage: "[<module>[/<version>]] [-k <kernel>]...", Help: "show how modules stand; names and kernels may be shell patterns", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--json"}),
+		run:     status,
+	},
+	{
+		Name: "list", Usage: "[<module>[/<version>]]", Help: "list modules with the kernels each is built and installed for", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--json"}),
+		run:     list,
+	},
+	{
+		Name: "config", Usage: "<module>/<version> | <directory> [-k <kernel>]", Help: "show what dkms.conf comes to for a kernel",
+		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--json"}), One: true,
+		Codes: []action.Reason{action.NoModule, action.NotAdded, action.NoConf, action.BadConf},
+		run:   config,
+	},
+	{
+		Name: "autoinstall", Usage: "[<module>[/<version>]] [-k <kernel>]", Help: "install, for one kernel, all modules that ask for it, dependencies first", One: true,
+		Options: with(selectOptions, kernelOptions, buildOptions[1:], []string{"--no-depmod", "--modprobe-on-install", "--symlink-modules"}),
+		Codes:   []action.Reason{action.NotRoot, action.OneKernel, action.NoAll, action.AutoinstallFailed, action.NoHeaders},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.Autoinstall(ctx, c.targets, c.id())
+		},
+	},
+	{
+		Name: "match", Usage: "--templatekernel <kernel> [-k <kernel>] [<module>]", Help: "install for a kernel what is installed for another", One: true,
+		Options: with(selectOptions, kernelOptions, buildOptions, []string{"--templatekernel", "--no-depmod"}),
+		Codes:   []action.Reason{action.NotRoot, action.NoTemplate, action.SameKernel, action.UnknownModule, action.OneKernel, action.NoAll, action.NoHeaders},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.Match(ctx, c.args.template, c.targets[0], c.args.module)
+		},
+	},
+	{
+		Name: "mktarball", Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "pack the source and what is built into an archive", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--all", "-c", "--archive", "--binaries-only", "--source-only", "--dry-run"}),
+		Codes:   []action.Reason{action.NoModule, action.NotAdded, action.BrokenModule, action.NotBuilt, action.ArchiveFailed, action.NoPlace},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.MakeTarball(ctx, c.id(), c.targets, action.PackOptions{
+				Archive: c.args.archive, SourceOnly: c.args.has("--source-only"), BinaryOnly: c.args.has("--binaries-only"), AllKernels: c.args.has("--all"),
+			})
+		},
+	},
+	{
+		Name: "ldtarball", Usage: "<archive>", Help: "add a module from an archive, with what is built in it",
+		Options: with(kernelOptions, []string{"--archive", "--force", "--dry-run"}),
+		Codes:   []action.Reason{action.NotRoot, action.NoStub, action.NoArchive, action.NoConfInArchive, action.BadArchive, action.AlreadyLoaded, action.BadConf},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.LoadTarball(ctx, c.args.archive, c.targets[0])
+		},
+	},
+	{
+		Name: "generate_mok", Help: "make the module signing key if there is none",
+		Codes: []action.Reason{action.KeyFailed},
+		run:   func(ctx context.Context, c *command) error { return c.engine.MakeKey(ctx) },
+	},
+	{
+		Name: "kernel_preinst", Usage: "-k <kernel>", Help: "for kernel packages: before a kernel is replaced", One: true, Explicit: true,
+		Options: kernelOptions, Codes: hookCodes,
+		run: func(ctx context.Context, c *command) error { return c.engine.KernelPreinst(ctx, c.targets[0]) },
+	},
+	{
+		Name: "kernel_postinst", Usage: "-k <kernel>", Help: "for kernel packages: after a kernel was installed", One: true, Explicit: true,
+		Options: kernelOptions, Codes: append(hookCodes[:len(hookCodes):len(hookCodes)], action.AutoinstallFailed, action.NoHeaders),
+		run: func(ctx context.Context, c *command) error { return c.engine.KernelPostinst(ctx, c.targets[0]) },
+	},
+	{
+		Name: "kernel_prerm", Usage: "-k <kernel>", Help: "for kernel packages: before a kernel is removed", One: true, Explicit: true,
+		Options: kernelOptions, Codes: hookCodes,
+		run: func(ctx context.Context, c *command) error { return c.engine.KernelPrerm(ctx, c.targets[0]) },
+	},
+}
+
+var hookCodes = []action.Reason{action.NotRoot, action.OneKernel, action.NoAll, action.RemoveFailed}
+
+// Verbs returns the table.
+func Verbs() []Verb { return verbTable }
+
+func verbNamed(name string) *Verb {
+	for i := range verbTable {
+		if verbTable[i].Name == name {
+			return &verbTable[i]
+		}
+	}
+	return nil
+}
+
+func back(d plan.Depth) func(context.Context, *command) error {
+	return func(ctx context.Context, c *command) error {
+		return c.engine.Back(ctx, c.id(), c.targets, c.args.has("--all"), d)
+	}
+}
+
+func (c *command) id() state.ID {
+	return state.ID{Module: c.args.module, Version: c.args.version}
+}
+
+func (c *command) selection() action.Selection {
+	return action.Selection{ID: c.id(), SourceDir: c.args.sourceDir, Archive: c.args.archive}
+}

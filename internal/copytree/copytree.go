@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package copytree copies directory trees as `cp -a` does: modes, times and
+// symbolic links are kept, ownership when the caller may.
+package copytree
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Copy copies the directory from to the directory to, which is made if it is
+// missing; files that are there already are replaced, others stay. Data is
+// shared between the copies where the file system can (copy_file_range(2)).
+// Device nodes, sockets and fifos are an error: nothing to build from.
+func Copy(from, to string) error {
+	var dirs []string
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		dest := filepath.Join(to, rel)
+		switch d.Type() {
+		case fs.ModeDir:
+			dirs = append(dirs, rel)
+			return os.MkdirAll(dest, 0o755)
+		case fs.ModeSymlink:
+			return copyLink(path, dest)
+		case 0:
+			return copyFile(path, dest)
+		}
+		return fmt.Errorf("%s is neither a file, a directory nor a symbolic link", path)
+	})
+	if err != nil {
+		return fmt.Errorf("copying %s: %w", from, err)
+	}
+	for i := len(dirs) - 1; i >= 0; i-- {
+		if err := copyAttributes(filepath.Join(from, dirs[i]), filepath.Join(to, dirs[i])); err != nil {
+			return fmt.Errorf("copying %s: %w", from, err)
+		}
+	}
+	return nil
+}
+
+func copyLink(from, to string) error {
+	target, err := os.Readlink(from)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(target, to)
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err := errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	return copyAttributes(from, to)
+}
+
+func copyAttributes(from, to string) error {
+	fi, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && unix.Geteuid() == 0 {
+		if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(os.Chmod(to, fi.Mode()), os.Chtimes(to, time.Time{}, fi.ModTime()))
+}

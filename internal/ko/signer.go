@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ko
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// ErrPassphrase says that a private key is encrypted and the passphrase is
+// missing or wrong.
+var ErrPassphrase = errors.New("missing or wrong passphrase")
+
+// maxKeyFile bounds key and certificate files, in bytes.
+const maxKeyFile = 1 << 20
+
+// LoadSigner reads a private key in PEM (PKCS#8, encrypted with PBES2 or not,
+// PKCS#1 or SEC 1) and its certificate in DER or PEM. The passphrase is only
+// used for encrypted keys. A key that does not belong to the certificate is an
+// error; a PKCS#11 URI and key formats of other kinds give ErrUnsupported.
+func LoadSigner(keyPath, certPath string, passphrase []byte) (*Signer, error) {
+	if strings.HasPrefix(keyPath, "pkcs11:") {
+		return nil, unsupported("signing key %q", keyPath)
+	}
+	data, err := readKeyFile(keyPath)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parseKey(data, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("reading signing key %s: %w", keyPath, err)
+	}
+	cert, err := LoadCertificate(certPath)
+	if err != nil {
+		return nil, err
+	}
+	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(cert.PublicKey) {
+		return nil, fmt.Errorf("signing key %s does not belong to certificate %s", keyPath, certPath)
+	}
+	return &Signer{key, cert}, nil
+}
+
+// LoadCertificate reads an X.509 certificate in DER or PEM.
+func LoadCertificate(path string) (*x509.Certificate, error) {
+	data, err := readKeyFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.HasPrefix(data, []byte{0x30}) {
+		block := findPEM(data, "CERTIFICATE")
+		if block == nil {
+			return nil, fmt.Errorf("reading certificate %s: neither DER nor PEM", path)
+		}
+		data = block.Bytes
+	}
+	cert, err := x509.ParseCertificate(data)
+	if err != nil {
+		return nil, fmt.Errorf("reading certificate %s: %w", path, err)
+	}
+	return cert, nil
+}
+
+func readKeyFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxKeyFile {
+		return nil, fmt.Errorf("reading %s: larger than %d bytes", path, maxKeyFile)
+	}
+	return data, nil
+}
+
+// findPEM returns the first block whose type ends in kind.
+func findPEM(data []byte, kind string) *pem.Block {
+	for {
+		block, rest := pem.Decode(data)
+		if block == nil || strings.HasSuffix(block.Type, kind) {
+			return block
+		}
+		data = rest
+	}
+}
+
+func parseKey(data, passphrase []byte) (crypto.Signer, error) {
+	block := findPEM(data, "PRIVATE KEY")
+	if block == nil {
+		return nil, errors.New("no PEM private key")
+	}
+	if block.Headers["DEK-Info"] != "" {
+		return nil, unsupported("traditional PEM encryption (convert it with openssl pkcs8 -topk8)")
+	}
+	der := block.Bytes
+	switch block.Type {
+	case "RSA PRIVATE KEY":
+		return asSigner(x509.ParsePKCS1PrivateKey(der))
+	case "EC PRIVATE KEY":
+		return asSigner(x509.ParseECPrivateKey(der))
+	case "PRIVATE KEY":
+		return asSigner(x509.ParsePKCS8PrivateKey(der))
+	case "ENCRYPTED PRIVATE KEY":
+		plain, err := decryptPKCS8(der, passphrase)
+		if err != nil {
+			return nil, err
+		}
+		key, err := asSigner(x509.ParsePKCS8PrivateKey(plain))
+		if err != nil {
+			return nil, ErrPassphrase // one padding in 256 passes by chance
+		}
+		return key, nil
+	}
+	return nil, unsupported("key format %q", block.Type)
+}
+
+// asSigner narrows the result of a key parser.
+func asSigner[T any](key T, err error) (crypto.Signer, error) {
+	if err != nil {
+		return nil, err
+	}
+	s, ok := any(key).(crypto.Signer)
+	if !ok {
+		return nil, unsupported("key type %T", key)
+	}
+	return s, nil
+}

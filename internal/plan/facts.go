@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"dkms-go/internal/conf"
+	"dkms-go/internal/state"
+)
+
+// Facts is what the machine looked like when the plan was made.
+type Facts struct {
+	// Modules are the known modules in the order of the tree.
+	Modules []Module
+	// Kernels tells of each kernel the plan may work on.
+	Kernels map[Target]Kernel
+	// Results tells of each module and kernel the plan may work on.
+	Results map[state.Key]Result
+}
+
+// Module is what is known of a module whatever the kernel.
+type Module struct {
+	ID        state.ID
+	Condition state.Condition
+	// Bare is true when the source directory holds a dkms.conf and nothing
+	// to build from (a binaries-only archive).
+	Bare bool
+}
+
+// Kernel is what is known of a kernel.
+type Kernel struct{ Headers bool }
+
+// Result is what is known of a module for a kernel.
+type Result struct {
+	Built, Installed bool
+	// Conf is the conf evaluated for the kernel; Err is why there is none.
+	Conf *conf.Module
+	Err  error
+	// Applies is the conf's verdict on the kernel.
+	Applies conf.Verdict
+	// Recorded are the versions of dependencies that the result was built
+	// with, as far as recorded (BUILD_DEPENDS_REBUILD).
+	Recorded map[string]string
+}
+
+// module returns what is known of id.
+func (f *Facts) module(id state.ID) Module {
+	for _, m := range f.Modules {
+		if m.ID == id {
+			return m
+		}
+	}
+	return Module{ID: id, Condition: state.Absent}
+}
+
+// named reports whether any version of a module is in the tree.
+func (f *Facts) named(name string) bool {
+	for _, m := range f.Modules {
+		if m.ID.Module == name && m.Condition != state.Hidden {
+			return true
+		}
+	}
+	return false
+}
+
+// installed returns the version of a module that is installed for t.
+func (f *Facts) installed(name string, t Target) (version string, ok bool) {
+	for _, m := range f.Modules {
+		if m.ID.Module == name && f.Results[t.Key(m.ID)].Installed {
+			return m.ID.Version, true
+		}
+	}
+	return "", false
+}
+
+// missing returns those build dependencies that no version is installed of.
+func (f *Facts) missing(depends []string, t Target) []string {
+	var missing []string
+	for _, d := range depends {
+		if _, ok := f.installed(d, t); !ok {
+			missing = append(missing, d)
+		}
+	}
+	return missing
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// RecordFile is the name of the record in a result's directory. Upstream
+// neither writes nor reads it.
+const RecordFile = "build.json"
+
+// RecordFormat is the version of the record's format.
+const RecordFormat = 1
+
+// Record tells how a result came to be. It is written once, with the result.
+type Record struct {
+	Format   int           `json:"format"`
+	Module   string        `json:"module"`
+	Version  string        `json:"version"`
+	Kernel   string        `json:"kernel"`
+	Arch     string        `json:"arch"`
+	Origin   string        `json:"origin"`
+	Built    time.Time     `json:"built"`
+	Seconds  float64       `json:"seconds"`
+	Tool     string        `json:"tool"`
+	Make     string        `json:"make"`
+	Identity any           `json:"kernel_identity,omitempty"`
+	Signed   bool          `json:"signed"`
+	Depends  []string      `json:"build_depends,omitempty"`
+	Objects  []ObjectEntry `json:"objects"`
+}
+
+// ObjectEntry is one object of a result.
+type ObjectEntry struct {
+	Index int    `json:"index"`
+	Name  string `json:"name"`
+	File  string `json:"file"`
+	// Location is DEST_MODULE_LOCATION of the conf.
+	Location   string `json:"location"`
+	SHA256     string `json:"sha256"`
+	Vermagic   string `json:"vermagic"`
+	SrcVersion string `json:"srcversion,omitempty"`
+}
+
+// WriteRecord puts the record into a directory that is being prepared to
+// become a result.
+func WriteRecord(dir string, r Record) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", RecordFile, err)
+	}
+	if err := writeSynced(filepath.Join(dir, RecordFile), append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing %s: %w", RecordFile, err)
+	}
+	return nil
+}
+
+// Record reads the record of a result; one made by upstream has none.
+func (t Tree) Record(k Key) (Record, error) {
+	var r Record
+	text, err := os.ReadFile(filepath.Join(t.Result(k), RecordFile))
+	if err != nil {
+		return r, fmt.Errorf("reading the record of %s: %w", k, err)
+	}
+	if err := json.Unmarshal(text, &r); err != nil {
+		return r, fmt.Errorf("reading the record of %s: %w", k, err)
+	}
+	if r.Format != RecordFormat {
+		return r, fmt.Errorf("the record of %s has format %d, this dkms knows %d", k, r.Format, RecordFormat)
+	}
+	return r, nil
+}
+
+// WriteLog puts the build's log into its result, replacing an older one.
+func (t Tree) WriteLog(k Key, text []byte) error {
+	return replaceFile(filepath.Join(t.Result(k), "log", "make.log"), text)
+}
+
+// KeepLog keeps the log of the last build for k apart from its result.
+func (t Tree) KeepLog(k Key, text []byte) error {
+	return replaceFile(t.KeptLog(k), text)
+}
+
+// replaceFile writes a file beside path and renames it there. Logs are not
+// synced: losing one in a power cut loses nothing else.
+func replaceFile(path string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	tmp := stagedName(path)
+	if err := os.WriteFile(tmp, text, 0o644); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
