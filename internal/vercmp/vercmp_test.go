@@ -67,10 +67,11 @@ func random(r *rand.Rand, alphabet string, most int) string {
 
 func TestNaturalLikeSort(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	lines := []string{".", "..", ".a", "...", "a", "a.", "a..b", "a.b.c", "a.1", "a.gz", "a-1.gz", "a1.~b", "1.0~rc1", "1.0", "01", "1", "001",
+	lines := []string{".", "..", "a", "a.", "a..b", "a.b.c", "a.1", "a.gz", "a-1.gz", "a1.~b", "1.0~rc1", "1.0", "01", "1", "001",
 		"6.1.0-50-amd64", "6.1.0-9-amd64", "6.12.117+deb12-amd64", "6.1.0-50-cloud-amd64", "6.8.0-60-generic", "5.14.0-70.el9.x86_64", "\xff1", "a\x80"}
 	for range 3000 {
-		lines = append(lines, random(r, "0012 9ab.c~-+_Z", 7))
+		// Releases of sort differ on whether ".a" is all extension.
+		lines = append(lines, strings.TrimLeft(random(r, "0012 9ab.c~-+_Z", 7), "."))
 	}
 	sort := exec.Command("sort", "-V")
 	sort.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
