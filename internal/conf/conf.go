@@ -61,8 +61,7 @@ type Request struct {
 // error goes where the caller shows it.
 type BashFunc func(ctx context.Context, script string, env []string, dir string) (stdout []byte, err error)
 
-// Loader reads confs. The zero value works: default paths are not filled in,
-// so overrides are looked for relative to an empty ConfDir; set Paths.
+// Loader reads confs. Only Paths must be set.
 type Loader struct {
 	Paths host.Paths
 	// Environ is the environment in which the conf runs; nil is that of the

@@ -286,13 +286,12 @@ func FuzzUnquote(f *testing.F) {
 	for _, s := range []string{`a\.b`, `x$|y$)`, `\\\$a`, `a\`, "$ 1", `"`} {
 		f.Add(s)
 	}
-	l, ksd := testLoader(f)
+	l, _ := testLoader(f)
 	f.Fuzz(func(t *testing.T, text string) {
 		short, ok := unquote(text)
 		if !ok || strings.ContainsAny(text, "\r\n\x00") || !isPrintable(text) {
 			return
 		}
-		_ = ksd
 		e := l.newEvaluation([]string{"MAKE"}, nil)
 		s := &session{evaluation: e, stderr: &bytes.Buffer{}, out: &outcome{vars: Vars{}}}
 		if err := s.secondShell(t.Context(), []assign{{name: "MAKE", value: text}}); err != nil {
