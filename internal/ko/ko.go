@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
@@ -190,7 +191,7 @@ func newReader(data []byte) (io.ReadCloser, error) {
 // Read reads the regular file at path, at most MaxSize bytes of it, and
 // decompresses it.
 func Read(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // do not wait for a pipe's writer
 	if err != nil {
 		return nil, err
 	}
