@@ -38,10 +38,11 @@ func treeRelease(dir string) (string, error) {
 	text, err := readText(path)
 	release := strings.TrimSpace(text)
 	if err != nil {
-		release = define(filepath.Join(dir, "include", "generated", "utsrelease.h"), "UTS_RELEASE")
-	}
-	if release == "" && err != nil {
-		return "", fmt.Errorf("reading the release of the kernel tree %q: %w", dir, err)
+		header := filepath.Join(dir, "include", "generated", "utsrelease.h")
+		if !isFile(header) {
+			return "", fmt.Errorf("reading the release of the kernel tree %q: %w", dir, err)
+		}
+		path, release = header, define(header, "UTS_RELEASE")
 	}
 	if !validRelease(release) {
 		return "", fmt.Errorf("reading the release of the kernel tree %q: %s holds %q, which isn't a kernel release", dir, path, release)
