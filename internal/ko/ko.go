@@ -147,7 +147,9 @@ func Detect(data []byte) Compression {
 // Decompress returns the object in data, which may be compressed in any way
 // Detect knows; other data is returned as it is. It fails with ErrTooLarge if
 // the result would exceed MaxSize.
-func Decompress(data []byte) ([]byte, error) {
+func Decompress(data []byte) ([]byte, error) { return decompress(data, MaxSize) }
+
+func decompress(data []byte, limit int) ([]byte, error) {
 	r, err := newReader(data)
 	if err != nil {
 		return nil, fmt.Errorf("decompressing object: %w", err)
@@ -156,7 +158,7 @@ func Decompress(data []byte) ([]byte, error) {
 		return data, nil
 	}
 	defer r.Close()
-	out, err := readBounded(r, 4*len(data))
+	out, err := readBounded(r, 4*len(data), limit)
 	if err != nil {
 		return nil, fmt.Errorf("decompressing object: %w", err)
 	}
@@ -203,7 +205,7 @@ func Read(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "reading object", Path: path, Err: errors.New("not a regular file")}
 	}
-	data, err := readBounded(f, int(min(info.Size(), MaxSize)))
+	data, err := readBounded(f, int(min(info.Size(), MaxSize)), MaxSize)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
@@ -214,14 +216,15 @@ func Read(path string) ([]byte, error) {
 	return out, nil
 }
 
-// readBounded reads all of r, which is expected to hold about hint bytes.
-func readBounded(r io.Reader, hint int) ([]byte, error) {
+// readBounded reads all of r, which is expected to hold about hint bytes and
+// may hold limit.
+func readBounded(r io.Reader, hint, limit int) ([]byte, error) {
 	var buf bytes.Buffer
-	buf.Grow(min(hint, MaxSize) + bytes.MinRead)
-	if _, err := buf.ReadFrom(io.LimitReader(r, MaxSize+1)); err != nil {
+	buf.Grow(min(hint, limit) + bytes.MinRead)
+	if _, err := buf.ReadFrom(io.LimitReader(r, int64(limit)+1)); err != nil {
 		return nil, err
 	}
-	if buf.Len() > MaxSize {
+	if buf.Len() > limit {
 		return nil, ErrTooLarge
 	}
 	return buf.Bytes(), nil
