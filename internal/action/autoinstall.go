@@ -40,6 +40,11 @@ func (e *Engine) Autoinstall(ctx context.Context, targets []plan.Target, only st
 	if e.disabled() {
 		return nil
 	}
+	if only.Module != "" {
+		if err := e.requireKnown(only); err != nil {
+			return err
+		}
+	}
 	if _, err := os.Stat(e.tree.Dir); err != nil {
 		return nil // nothing was ever added
 	}
@@ -63,6 +68,21 @@ func (e *Engine) Autoinstall(ctx context.Context, targets []plan.Target, only st
 		return worst
 	}
 	return e.afterwards(ctx, changed)
+}
+
+// requireKnown fails unless the named module, in any version if none is given,
+// is in the tree.
+func (e *Engine) requireKnown(only state.ID) error {
+	if only.Version != "" {
+		if err := e.requireSound(only); err != nil {
+			return err
+		}
+		return e.requireAdded(only)
+	}
+	if len(e.tree.Modules(only.Module, "")) == 0 {
+		return failf(UnknownModule, "there is no module %s in the DKMS tree", only.Module).hint("`dkms status` lists the modules that are.")
+	}
+	return nil
 }
 
 // autoinstall serves one kernel; it reports whether anything was due.

@@ -222,7 +222,7 @@ func (w *performance) finish(ctx context.Context, t plan.Target, k kernel.Kernel
 	w.mu.Lock()
 	sign := w.signing[t]
 	w.mu.Unlock()
-	f := build.Finish{Strip: "strip", Clang: c.clang, Sign: sign, Compression: ko.Compression(k.Suffix())}
+	f := build.Finish{Strip: "strip", Clang: c.clang, Sign: sign, Compression: ko.Compression(w.suffix(t))}
 	if c.clang {
 		f.Strip = "llvm-strip"
 	}

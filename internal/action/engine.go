@@ -65,10 +65,11 @@ type Engine struct {
 	tree   state.Tree
 	addon  string
 
-	mu      sync.Mutex
-	kernels map[plan.Target]kernel.Kernel
-	signing map[plan.Target]*mok.Plan
-	commits sync.Mutex // one change of state at a time
+	mu       sync.Mutex
+	kernels  map[plan.Target]kernel.Kernel
+	signing  map[plan.Target]*mok.Plan
+	suffixes map[plan.Target]string
+	commits  sync.Mutex // one change of state at a time
 }
 
 // New returns an engine. The error is a *Failure if os-release is missing.
@@ -87,6 +88,7 @@ func New(s Settings) (*Engine, error) {
 		addon:    distro.AddonDir(s.Paths, s.Environ),
 		kernels:  map[plan.Target]kernel.Kernel{},
 		signing:  map[plan.Target]*mok.Plan{},
+		suffixes: map[plan.Target]string{},
 	}, nil
 }
 
@@ -162,6 +164,20 @@ func (e *Engine) kernel(t plan.Target) kernel.Kernel {
 	return k
 }
 
+// suffix returns the compression suffix of a kernel's objects; its tree is
+// searched once.
+func (e *Engine) suffix(t plan.Target) string {
+	k := e.kernel(t)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, ok := e.suffixes[t]
+	if !ok {
+		s = k.Suffix()
+		e.suffixes[t] = s
+	}
+	return s
+}
+
 // installDir returns the directory below a kernel's tree for an object whose
 // conf names location.
 func (e *Engine) installDir(location string) string {
@@ -178,6 +194,9 @@ func (e *Engine) RequireRoot() error {
 
 // requireWritable fails for callers that may not write to the DKMS tree.
 func (e *Engine) requireWritable() error {
+	if e.DryRun {
+		return nil
+	}
 	if err := e.tree.Writable(); err != nil {
 		return fail(NotWritable, err, "Run it as root, or name a tree of your own with --dkmstree.")
 	}
@@ -226,8 +245,11 @@ func join(ids []state.ID) string {
 	return strings.Join(names, " ")
 }
 
-// lock makes this process the tree's only writer.
+// lock makes this process the tree's only writer; a dry run needs no lock.
 func (e *Engine) lock(ctx context.Context) (unlock func(), err error) {
+	if e.DryRun {
+		return func() {}, nil
+	}
 	if err := e.tree.Writable(); err != nil {
 		return nil, fail(NotWritable, err)
 	}

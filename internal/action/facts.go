@@ -89,9 +89,13 @@ func (e *Engine) bare(id state.ID) bool {
 	return err == nil && visible < 2
 }
 
-// remarks shows what is worth saying of a conf when it is taken into use.
+// remarks shows what is worth saying of a conf when it is taken into use. CLEAN
+// is in nearly every conf and harmless: it isn't worth a line.
 func remarks(w io.Writer, m *conf.Module) {
 	for _, d := range m.Deprecated {
+		if d == "CLEAN" {
+			continue
+		}
 		note := ""
 		if d == "OBSOLETE_BY" {
 			note = ": use BUILD_EXCLUSIVE_KERNEL_MAX"

@@ -85,7 +85,7 @@ func (w *performance) installJob(key state.Key, t plan.Target, m *conf.Module, o
 	}
 	return install.Job{
 		Key: key, Tree: w.tree, Paths: w.Paths, Conf: m, Facts: w.kernelFacts(t), Dir: w.installDir,
-		Suffix: w.kernel(t).Suffix(), Force: w.Force || w.RPMSafeUpgrade, ForceVersion: w.ForceVersion,
+		Suffix: w.suffix(t), Force: w.Force || w.RPMSafeUpgrade, ForceVersion: w.ForceVersion,
 		Symlink: w.Symlink || w.Framework.SymlinkModules, Weak: add,
 		Env: w.buildEnv(key, m), Out: out, Err: errw,
 	}

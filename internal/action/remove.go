@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"dkms-go/internal/conf"
@@ -110,6 +111,8 @@ func (w *performance) forgetStep(id state.ID, out io.Writer) error {
 	return w.change(func(c *state.Change) {
 		c.Remove(w.tree.Version(id))
 		c.Prune(w.tree.Module(id.Module), w.tree.Dir)
+		c.Remove(w.tree.KeptLogs(id))
+		c.Prune(filepath.Dir(w.tree.KeptLogs(id)), w.tree.Dir)
 	})
 }
 

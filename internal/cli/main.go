@@ -164,6 +164,12 @@ func perform(ctx context.Context, c *command) error {
 		a.kernels, c.targets = nil, []plan.Target{}
 		return c.verb.run(ctx, c)
 	}
+	if !a.has("--json") {
+		for _, d := range a.directives {
+			name, value, _ := strings.Cut(d, "=")
+			fmt.Fprintf(c.io.Out, "DIRECTIVE: %s=%q\n", name, value)
+		}
+	}
 	if c.targets, err = c.engine.Targets(a.kernels, a.arches); err != nil {
 		return err
 	}

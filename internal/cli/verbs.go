@@ -104,7 +104,7 @@ var verbTable = []Verb{
 	{
 		Name: "autoinstall", Usage: "[<module>[/<version>]] [-k <kernel>]", Help: "install, for one kernel, all modules that ask for it, dependencies first", One: true,
 		Options: with(selectOptions, kernelOptions, buildOptions[1:], []string{"--no-depmod", "--modprobe-on-install", "--symlink-modules"}),
-		Codes:   []action.Reason{action.NotRoot, action.OneKernel, action.NoAll, action.AutoinstallFailed, action.NoHeaders},
+		Codes:   []action.Reason{action.NotRoot, action.OneKernel, action.NoAll, action.AutoinstallFailed, action.NotAdded, action.UnknownModule, action.NoHeaders},
 		run: func(ctx context.Context, c *command) error {
 			return c.engine.Autoinstall(ctx, c.targets, c.id())
 		},

@@ -25,10 +25,10 @@ func Back(id state.ID, targets []Target, d Depth, f *Facts, o Options) *Plan {
 			end.Blank = true
 		}
 	}
-	if d == ToNothing {
-		last = m.add(Step{Kind: Forget, Key: state.Key{ID: id}, Behind: behind(last), Group: m.group(), Why: "if no kernel has a result of it"})
-	}
 	m.refresh()
+	if d == ToNothing {
+		m.add(Step{Kind: Forget, Key: state.Key{ID: id}, Behind: behind(last), Group: m.group(), Why: "if no kernel has a result of it"})
+	}
 	return &m.Plan
 }
 

@@ -103,10 +103,13 @@ func (t Tree) Result(k Key) string { return filepath.Join(t.Version(k.ID), k.Ker
 // Objects returns the directory of the objects of the result named by k.
 func (t Tree) Objects(k Key) string { return filepath.Join(t.Result(k), "module") }
 
+// KeptLogs returns the directory of the kept logs of a module.
+func (t Tree) KeptLogs(id ID) string { return filepath.Join(t.Dir, ".log", id.Module, id.Version) }
+
 // KeptLog returns where the log of the last build for k is kept, whatever
 // became of that build.
 func (t Tree) KeptLog(k Key) string {
-	return filepath.Join(t.Dir, ".log", k.Module, k.Version, k.Kernel, k.Arch, "make.log")
+	return filepath.Join(t.KeptLogs(k.ID), k.Kernel, k.Arch, "make.log")
 }
 
 // ActiveLink returns the path of the link that marks which version of a module
