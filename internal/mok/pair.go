@@ -150,7 +150,7 @@ func (r Request) complete(ctx context.Context, key, cert string, say func(string
 		return fmt.Errorf("there is no file %s with a key and its certificate", key)
 	}
 	for _, path := range []string{key, cert} {
-		if dir := filepath.Dir(path); unix.Access(dir, unix.W_OK) != nil {
+		if dir := filepath.Dir(path); !writableDir(dir) {
 			return fmt.Errorf("there is no key %s with a certificate %s, and %s isn't a writable directory", key, cert, dir)
 		}
 	}
@@ -162,6 +162,11 @@ func (r Request) complete(ctx context.Context, key, cert string, say func(string
 		return fmt.Errorf("the key %s can't be made: %w", key, err)
 	}
 	return nil
+}
+
+func writableDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir() && unix.Access(path, unix.W_OK) == nil
 }
 
 // setAside renames a certificate whose key is gone, so that nothing is lost.
