@@ -167,7 +167,7 @@ func perform(ctx context.Context, c *command) error {
 	if !a.has("--json") {
 		for _, d := range a.directives {
 			name, value, _ := strings.Cut(d, "=")
-			fmt.Fprintf(c.io.Out, "DIRECTIVE: %s=%q\n", name, value)
+			fmt.Fprintf(c.io.Out, "DIRECTIVE: %s=\"%s\"\n", name, value)
 		}
 	}
 	if c.targets, err = c.engine.Targets(a.kernels, a.arches); err != nil {
