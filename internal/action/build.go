@@ -17,6 +17,7 @@ import (
 	"dkms-go/internal/ko"
 	"dkms-go/internal/mok"
 	"dkms-go/internal/plan"
+	"dkms-go/internal/report"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
 )
@@ -110,6 +111,9 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 	if err != nil {
 		return fail(Internal, err)
 	}
+	if err := w.toolsMissing(k, chain); err != nil {
+		return err
+	}
 	finish, err := w.finish(ctx, t, k, chain)
 	if err != nil {
 		return err
@@ -118,7 +122,7 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 		Key: s.Key, Tree: w.tree, Paths: w.Paths, Conf: m, Kernel: k, Facts: w.kernelFacts(t),
 		Env: append(w.buildEnv(s.Key, m), chain.env...), LLVM: chain.llvm,
 		Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs, Finish: finish,
-		Depends: w.dependVersions(m, t), Verbose: w.Verbose, Version: w.Version, Out: out, Err: errw,
+		Depends: w.dependVersions(m, t), Verbose: w.Verbose, Dots: w.jobs == nil && report.IsTerminal(w.Engine.Out), Version: w.Version, Out: out, Err: errw,
 	}
 	err = job.Run(ctx, w.rooms[s.Key.ID])
 	var f *build.Failure
@@ -138,8 +142,11 @@ func buildFailure(b *build.Failure) *Failure {
 	}
 	f := fail(reasons[b.Stage], b.Err)
 	f.Status = b.Status
+	if b.Cause != "" {
+		f.hint("The first error: %s", b.Cause)
+	}
 	if b.Stage != build.Prepare {
-		f.hint("What the commands said is in %s", b.Log)
+		f.hint("All that the commands said is in %s", b.Log)
 	}
 	return f
 }
@@ -167,6 +174,47 @@ func (w *performance) toolchain(ctx context.Context, k kernel.Kernel) (toolchain
 	more, err := w.buildEnvironment(ctx)
 	c.env = append(c.env, more...)
 	return c, err
+}
+
+// toolsMissing fails when make or a compiler for the kernel isn't installed,
+// before anything is compiled.
+func (w *performance) toolsMissing(k kernel.Kernel, c toolchain) error {
+	path := append(w.baseEnv(), c.env...)
+	has := func(name string) bool {
+		_, err := run.LookPath(name, path)
+		return err == nil
+	}
+	if !has("make") {
+		return failf(MakeFailed, "make is not installed").hint("Install it with: %s", w.distro.InstallCommand("make"))
+	}
+	cc, _, _ := strings.Cut(lastValue(c.env, "CC"), " ")
+	if cc != "" && has(cc) || cc == "" && (has("gcc") || has("cc") || has("clang")) {
+		return nil
+	}
+	if cc == "" {
+		cc = "a C compiler"
+		if config, err := k.Config(); err == nil {
+			if text, _, _ := strings.Cut(config.Text("CONFIG_CC_VERSION_TEXT"), " "); text != "" {
+				cc = text
+			}
+		}
+	}
+	f := failf(MakeFailed, "the compiler for kernel %s is not installed: %s", k.Release, cc)
+	if pkg := w.distro.CompilerPackage(strings.TrimPrefix(cc, "a C compiler")); pkg != "" {
+		f.hint("Install it with: %s", w.distro.InstallCommand(pkg))
+	}
+	return f
+}
+
+// lastValue returns what a program finds for a variable in environ.
+func lastValue(environ []string, name string) string {
+	value := ""
+	for _, kv := range environ {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			value = v
+		}
+	}
+	return value
 }
 
 // buildEnvironment returns what the file named by build_environment in

@@ -134,7 +134,7 @@ func (w *performance) refreshStep(ctx context.Context, t plan.Target, out io.Wri
 	} else {
 		fmt.Fprint(out, "Running depmod...")
 	}
-	stop := report.Dots(w.Out, report.IsTerminal(w.Out))
+	stop := report.Dots(w.Engine.Out, report.IsTerminal(w.Engine.Out))
 	ran, err := install.Refresh(ctx, w.Paths, t.Kernel, w.baseEnv())
 	stop()
 	if !ran && err == nil && w.Verbose {

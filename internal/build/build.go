@@ -51,8 +51,8 @@ type Job struct {
 	Finish Finish
 	// Depends are the versions of the dependencies to be recorded.
 	Depends map[string]string
-	// Verbose shows commands and their output.
-	Verbose bool
+	// Verbose shows commands and their output, Dots that a command runs.
+	Verbose, Dots bool
 	// Version names the program in make.log.
 	Version string
 	Out     io.Writer
@@ -82,6 +82,8 @@ type Failure struct {
 	Err    error
 	// Log is where make.log is to be found.
 	Log string
+	// Cause is the line of the log that tells best what went wrong, or "".
+	Cause string
 	// Replay is a line that runs the failed command again.
 	Replay string
 }
@@ -135,10 +137,11 @@ func (w *work) stages(ctx context.Context) (err error) {
 	for _, s := range stages {
 		if err := s.run(ctx); err != nil {
 			var f *Failure
-			if errors.As(err, &f) {
-				return err
+			if !errors.As(err, &f) {
+				f = &Failure{Stage: s.name, Err: err, Log: w.logPath()}
 			}
-			return &Failure{Stage: s.name, Err: err, Log: w.logPath()}
+			f.Cause = w.firstError()
+			return f
 		}
 	}
 	return w.settle()
@@ -190,10 +193,7 @@ func (w *work) keepLog() error {
 
 // dots shows that a long command is at work, on a terminal.
 func (w *work) dots() (stop func()) {
-	if w.Verbose {
-		return func() {}
-	}
-	return report.Dots(w.Out, report.IsTerminal(w.Out))
+	return report.Dots(w.Out, w.Dots && !w.Verbose)
 }
 
 // shellVars returns assignments of the variables that MAKE may use.

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"regexp"
+	"strings"
+)
+
+// causePatterns find the line of a make.log that tells why a build failed, the
+// surest kind first: compiler, modpost, commands that aren't there, make.
+var causePatterns = []*regexp.Regexp{
+	regexp.MustCompile(`^[^ :][^:]*:\d+:(\d+:)? (fatal )?error: `),
+	regexp.MustCompile(`^(<command-line>|cc1|[^ ]*ld|[^ ]*gcc[^ ]*|clang[^ ]*): .*\berror: `),
+	regexp.MustCompile(`^ERROR: modpost: `),
+	regexp.MustCompile(`(: command not found|: not found|: No such file or directory)$`),
+	regexp.MustCompile(`No space left on device`),
+	regexp.MustCompile(`\*\*\* .*Stop\.$`),
+	regexp.MustCompile(`^make(\[\d+\])?: \*\*\* `),
+}
+
+// FirstError returns the line of a build log that tells best why the build
+// failed, or "". Warnings and notes, such as the harmless one about BTF and
+// vmlinux, are never returned.
+func FirstError(log []byte) string {
+	found := make([]string, len(causePatterns))
+	lines := bufio.NewScanner(bytes.NewReader(log))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := strings.TrimRight(lines.Text(), "\r ")
+		if strings.HasPrefix(line, "# command: ") {
+			continue
+		}
+		for i, p := range causePatterns {
+			if found[i] == "" && p.MatchString(line) {
+				found[i] = line
+			}
+		}
+	}
+	for _, line := range found {
+		if line != "" {
+			return line
+		}
+	}
+	return ""
+}
+
+// firstError reads the cause of a failure out of the build's log.
+func (w *work) firstError() string {
+	if w.log == nil {
+		return ""
+	}
+	text, err := os.ReadFile(w.log.path)
+	if err != nil {
+		return ""
+	}
+	return FirstError(text)
+}
