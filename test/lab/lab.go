@@ -96,10 +96,13 @@ func Oracle(tb testing.TB) string {
 	return found[0]
 }
 
-// Binary returns the path of bin/dkms.
+// Binary returns the path of the binary under test: bin/dkms, or $DKMS_BINARY.
 func Binary(tb testing.TB) string {
 	tb.Helper()
-	path := filepath.Join(Repo(tb), "bin", "dkms")
+	path := os.Getenv("DKMS_BINARY")
+	if path == "" {
+		path = filepath.Join(Repo(tb), "bin", "dkms")
+	}
 	if _, err := os.Stat(path); err != nil {
 		tb.Fatalf("no binary under test: %v; run: make build", err)
 	}
