@@ -47,6 +47,10 @@ func (e *Engine) Add(ctx context.Context, sel Selection, t plan.Target) error {
 		fmt.Fprintf(e.Out, "  1 add       %s\n", id)
 		return nil
 	}
+	if e.Force && sel.ID.Module == "" && e.tree.Condition(id) == state.Added {
+		fmt.Fprintf(e.Out, "Module %s was added before, its source is now that of %s%s\n", id, sel.SourceDir, sel.Archive)
+		return nil
+	}
 	return e.addStep(ctx, id, t, e.Out, e.Err, true)
 }
 
@@ -125,7 +129,8 @@ func (e *Engine) register(id state.ID, source string) error {
 }
 
 // importSource copies a source directory into the source tree. A directory
-// there is replaced as a whole; nothing has changed on any error.
+// there is replaced as a whole; nothing has changed on any error. again allows
+// a module that is added already from the same source.
 func (e *Engine) importSource(ctx context.Context, dir string, t plan.Target, again bool) (state.ID, error) {
 	from, err := filepath.EvalSymlinks(dir)
 	if err == nil {
@@ -155,7 +160,7 @@ func (e *Engine) importSource(ctx context.Context, dir string, t plan.Target, ag
 		return id, nil
 	}
 	if e.tree.Condition(id) == state.Added && !e.Force {
-		if again {
+		if again && copytree.Equal(from, e.tree.Source(id)) {
 			return id, nil
 		}
 		return state.ID{}, failf(AlreadyAdded, "%s is in the DKMS tree already", id).hint("Nothing was copied. With --force its source is replaced by %s.", from)

@@ -3,7 +3,6 @@
 package action
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -46,8 +45,7 @@ func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Targe
 
 // read adds the conf, and what follows from it, to a result.
 func (e *Engine) read(ctx context.Context, key state.Key, t plan.Target, r *plan.Result) {
-	var said bytes.Buffer
-	r.Conf, r.Err = e.load(ctx, key.ID, t, conf.Auto, &said)
+	r.Conf, r.Err = e.load(ctx, key.ID, t, conf.Auto, e.Err)
 	if r.Err == nil {
 		r.Err = r.Conf.Strict()
 	}

@@ -47,13 +47,11 @@ func (e *Engine) installRPM(ctx context.Context, file string, targets []plan.Tar
 }
 
 func (w *performance) installStep(ctx context.Context, s plan.Step, t plan.Target, out, errw io.Writer) error {
-	var m *conf.Module
-	var err error
-	if w.facts.Results[s.Key].Built && !s.Replace {
-		m, err = w.strictly(ctx, s.Key.ID, t, errw)
-	} else {
-		m, err = w.strictly(ctx, s.Key.ID, t, io.Discard) // the build has shown the remarks
+	remarksTo := errw
+	if !w.facts.Results[s.Key].Built || s.Replace {
+		remarksTo = io.Discard // the build has shown them
 	}
+	m, err := w.conf(s.Key, remarksTo)
 	if err != nil {
 		return err
 	}

@@ -224,15 +224,16 @@ func verdict(outcomes []error) error {
 	return nil
 }
 
-// strictly reads a conf for a step that takes it into use, with its remarks.
-func (w *performance) strictly(ctx context.Context, id state.ID, t plan.Target, errw io.Writer) (*conf.Module, error) {
-	m, err := w.load(ctx, id, t, conf.Auto, errw)
-	if err == nil {
-		err = m.Strict()
+// conf returns the conf that the plan was made with, after saying on
+// errw what is worth saying of it.
+func (w *performance) conf(key state.Key, errw io.Writer) (*conf.Module, error) {
+	r := w.facts.Results[key]
+	if r.Err != nil {
+		return nil, confFailure(r.Err)
 	}
-	if err != nil {
-		return nil, confFailure(err)
+	if r.Conf == nil {
+		return nil, failf(Internal, "the plan for %s was made without its conf", key)
 	}
-	remarks(errw, m)
-	return m, nil
+	remarks(errw, r.Conf)
+	return r.Conf, nil
 }

@@ -154,10 +154,16 @@ func (e *Engine) unpack(ctx context.Context, archive string, t plan.Target) (sta
 	case err != nil:
 		return state.ID{}, fail(BadArchive, err)
 	}
+	for _, link := range a.Dropped {
+		fmt.Fprintf(e.Err, "Warning: %s: leaving out the link %s, it leads out of the source\n", archive, link)
+	}
 	if a.Kind == bundle.Generic {
 		return e.importSource(ctx, filepath.Dir(a.ConfFile), t, false)
 	}
 	m, err := e.loadFile(ctx, state.ID{}, t, a.ConfFile, conf.Auto, e.Err)
+	if err == nil {
+		err = m.Strict()
+	}
 	if err != nil {
 		return state.ID{}, confFailure(err)
 	}

@@ -5,10 +5,12 @@
 package copytree
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -96,4 +98,42 @@ func copyAttributes(from, to string) error {
 		}
 	}
 	return errors.Join(os.Chmod(to, fi.Mode()), os.Chtimes(to, time.Time{}, fi.ModTime()))
+}
+
+// Equal reports whether two directory trees hold the same files, links and
+// directories with the same content. An unreadable tree equals nothing.
+func Equal(a, b string) bool {
+	x, err := list(a)
+	if err != nil {
+		return false
+	}
+	y, err := list(b)
+	return err == nil && maps.Equal(x, y)
+}
+
+// list returns what a tree holds: for each path its kind and content.
+func list(root string) (map[string]string, error) {
+	entries := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == root {
+			return err
+		}
+		var what string
+		switch d.Type() {
+		case fs.ModeDir:
+			what = "directory"
+		case fs.ModeSymlink:
+			what, err = os.Readlink(path)
+			what = "link " + what
+		default:
+			var text []byte
+			text, err = os.ReadFile(path)
+			sum := sha256.Sum256(text)
+			what = "file " + string(sum[:])
+		}
+		rel, _ := filepath.Rel(root, path)
+		entries[rel] = what
+		return err
+	})
+	return entries, err
 }

@@ -72,6 +72,7 @@ func (m *maker) build(id state.ID, t Target, after []int) int {
 	key := t.Key(id)
 	r := m.f.Results[key]
 	if r.Built && !m.o.Force {
+		m.addFirst(id)
 		m.add(Step{Kind: Note, Reason: AlreadyBuilt, Key: key, Group: m.group(), Why: "already built"})
 		return 0
 	}
@@ -82,9 +83,7 @@ func (m *maker) build(id state.ID, t Target, after []int) int {
 func (m *maker) mustBuild(id state.ID, t Target, after []int) int {
 	key := t.Key(id)
 	r := m.f.Results[key]
-	if n := m.addFirst(id); n > 0 {
-		after = append(slices.Clone(after), n)
-	}
+	after = append(slices.Clone(after), some(m.addFirst(id))...)
 	reason, detail := m.refusal(r, id, t)
 	if reason != Needed {
 		return m.add(Step{Kind: Refuse, Reason: reason, Detail: detail, Key: key, After: after, Group: m.group(), Why: strings.Join(detail, " ")})
@@ -152,7 +151,9 @@ func (m *maker) install(id state.ID, t Target, after []int) int {
 		return 0
 	}
 	why := "built, not installed"
-	if !r.Built {
+	if r.Built {
+		after = append(slices.Clone(after), some(m.addFirst(id))...)
+	} else {
 		why = "not installed"
 		after = append(slices.Clone(after), m.mustBuild(id, t, after))
 	}

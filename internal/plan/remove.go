@@ -27,7 +27,7 @@ func Back(id state.ID, targets []Target, d Depth, f *Facts, o Options) *Plan {
 	}
 	m.refresh()
 	if d == ToNothing {
-		m.add(Step{Kind: Forget, Key: state.Key{ID: id}, Behind: behind(last), Group: m.group(), Why: "if no kernel has a result of it"})
+		m.add(Step{Kind: Forget, Key: state.Key{ID: id}, Behind: some(last), Group: m.group(), Why: "if no kernel has a result of it"})
 	}
 	return &m.Plan
 }
@@ -52,27 +52,28 @@ func (m *maker) back(key state.Key, d Depth, last int) int {
 	r := m.f.Results[key]
 	group := m.group()
 	if r.Installed {
-		last = m.add(Step{Kind: Uninstall, Key: key, Behind: behind(last), Group: group, Why: "installed"})
+		last = m.add(Step{Kind: Uninstall, Key: key, Behind: some(last), Group: group, Why: "installed"})
 		m.change(t, last)
 	} else {
-		last = m.add(Step{Kind: Note, Reason: NotInstalled, Key: key, Behind: behind(last), Group: group, Why: "not installed"})
+		last = m.add(Step{Kind: Note, Reason: NotInstalled, Key: key, Behind: some(last), Group: group, Why: "not installed"})
 	}
 	if d == ToBuilt {
 		return last
 	}
 	if !r.Built {
-		return m.add(Step{Kind: Note, Reason: NotBuilt, Key: key, Behind: behind(last), Group: group, Why: "not built"})
+		return m.add(Step{Kind: Note, Reason: NotBuilt, Key: key, Behind: some(last), Group: group, Why: "not built"})
 	}
 	step := Step{Kind: Unbuild, Key: key, Group: group, Why: "built"}
 	if r.Installed {
-		step.After = behind(last)
+		step.After = some(last)
 	} else {
-		step.Behind = behind(last)
+		step.Behind = some(last)
 	}
 	return m.add(step)
 }
 
-func behind(n int) []int {
+// some returns the step n as a list, empty for 0: no step.
+func some(n int) []int {
 	if n == 0 {
 		return nil
 	}
