@@ -27,6 +27,8 @@ type performance struct {
 	jobs  *jobserver.Server
 	// quietHead sends headings to stderr, as the kernel hooks do.
 	quietHead bool
+	// first is the kernel that a module is added for.
+	first plan.Target
 }
 
 // perform carries out a plan and returns the outcome of each step. With
@@ -61,6 +63,9 @@ func (w *performance) open(p *plan.Plan) {
 	builds := map[state.ID]int{}
 	for _, s := range p.Steps {
 		w.left[s.Group]++
+		if w.first == (plan.Target{}) {
+			w.first = plan.Target{Kernel: s.Key.Kernel, Arch: s.Key.Arch}
+		}
 		if s.Kind == plan.Build {
 			builds[s.Key.ID]++
 		}
@@ -127,7 +132,7 @@ func (w *performance) do(ctx context.Context, s plan.Step, out, errw io.Writer) 
 	case plan.Refuse:
 		return w.refuse(s)
 	case plan.Add:
-		return w.addStep(ctx, s.Key.ID, w.anyTarget(), out, errw, false)
+		return w.addStep(ctx, s.Key.ID, w.first, out, errw, false)
 	case plan.Prepare:
 		return w.prepareStep(ctx, t, out)
 	case plan.Build:
@@ -144,13 +149,6 @@ func (w *performance) do(ctx context.Context, s plan.Step, out, errw io.Writer) 
 		return w.refreshStep(ctx, t, out)
 	}
 	return failf(Internal, "a plan has an unknown step %q", s.Kind)
-}
-
-func (w *performance) anyTarget() plan.Target {
-	for t := range w.facts.Kernels {
-		return t
-	}
-	return plan.Target{}
 }
 
 func (w *performance) note(s plan.Step, out io.Writer) {

@@ -157,7 +157,7 @@ func (w *work) hookScript(ctx context.Context, stage Stage, directive string) er
 	}
 	if err := w.command(ctx, "Running the "+string(stage)+" script", line); err != nil {
 		fmt.Fprintf(w.Out, "Consult %s for more information.\n", w.logPath())
-		return w.failed(stage, fmt.Errorf("the %s script of %s failed for kernel %s: %w", stage, w.Key.ID, w.Key.Kernel, err), line, err)
+		return w.failed(ctx, stage, fmt.Sprintf("the %s script of %s failed for kernel %s", stage, w.Key.ID, w.Key.Kernel), line, err)
 	}
 	return nil
 }

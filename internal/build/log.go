@@ -85,7 +85,7 @@ func Outcome(out io.Writer, line string, verbose bool, err error) error {
 
 // cmd returns a shell line as a command in the build directory.
 func (w *work) cmd(line string) run.Cmd {
-	c := run.Cmd{Shell: w.shellVars() + line, Dir: w.dir, Env: w.Env}
+	c := run.Cmd{Prelude: w.shellVars(), Shell: line, Dir: w.dir, Env: w.Env}
 	if w.Server != nil {
 		flags, files := w.Server.Env()
 		c.Env = append(c.Env[:len(c.Env):len(c.Env)], "MAKEFLAGS="+flags)
@@ -94,8 +94,14 @@ func (w *work) cmd(line string) run.Cmd {
 	return c
 }
 
-func (w *work) failed(stage Stage, err error, line string, cause error) error {
-	return &Failure{Stage: stage, Status: run.Code(cause), Err: err, Log: w.logPath(), Replay: w.cmd(line).Replay()}
+// failed describes a command that ended with an error: what it was for, how it
+// ended, how to run it again.
+func (w *work) failed(ctx context.Context, stage Stage, what, line string, err error) error {
+	cause := fmt.Errorf("%s: exit status %d", what, run.Code(err))
+	if ctx.Err() != nil {
+		cause = fmt.Errorf("%s: %w", what, context.Cause(ctx))
+	}
+	return &Failure{Stage: stage, Status: run.Code(err), Err: cause, Log: w.logPath(), Replay: w.cmd(line).Replay()}
 }
 
 // quote makes s one word for a shell.

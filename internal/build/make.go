@@ -42,7 +42,7 @@ func (w *work) make(ctx context.Context) error {
 	line := w.makeLine()
 	w.record.Make = line
 	if err := w.command(ctx, "Building module(s)", line); err != nil {
-		return w.failed(Make, fmt.Errorf("compiling %s for kernel %s (%s) failed: %w", w.Key.ID, w.Key.Kernel, w.Key.Arch, err), line, err)
+		return w.failed(ctx, Make, fmt.Sprintf("compiling %s for kernel %s (%s) failed", w.Key.ID, w.Key.Kernel, w.Key.Arch), line, err)
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func (w *work) patch(ctx context.Context) error {
 		}
 		line := "patch -p1 < ./patches/" + p
 		if err := w.command(ctx, "Applying patch "+p, line); err != nil {
-			return w.failed(Patch, fmt.Errorf("patch %s doesn't apply to %s: %w", p, w.Key.ID, err), line, err)
+			return w.failed(ctx, Patch, fmt.Sprintf("patch %s does not apply to %s", p, w.Key.ID), line, err)
 		}
 	}
 	return nil

@@ -88,7 +88,7 @@ func (r Request) prepare(ctx context.Context, say func(string)) (*Plan, error) {
 		return nil, errors.New("signatures are turned off (try_sign_modules)")
 	}
 	if r.Try != "true" && InChroot(r.Paths, r.Environ) {
-		return nil, errors.New("dkms runs in a chroot")
+		return nil, errors.New("this is a chroot and framework.conf has no try_sign_modules=true")
 	}
 	config, err := kernel.ReadConfig(r.KernelConfigFile)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -21,7 +21,8 @@ func (c *Cancelled) Unwrap() error { return c.Cause }
 type Soft interface{ Soft() bool }
 
 // Execute runs the steps of p, at most width at a time, each as soon as its
-// After steps have succeeded and its Behind steps have ended. do performs one
+// After steps have succeeded and its Behind steps have ended, one of them at
+// least with success. do performs one
 // step; ended is called after each, in the order in which they end, never
 // twice at once. Execute returns the outcome of each step, in the plan's order.
 func Execute(ctx context.Context, p *Plan, width int, do func(context.Context, Step) error, ended func(Step, error)) []error {
@@ -81,10 +82,17 @@ func readiness(p *Plan, s Step, outcomes []error, state []int) (ready bool, caus
 			return false, err
 		}
 	}
+	var failed error
 	for _, n := range s.Behind {
-		ready = ready && state[n-1] == 2
+		if state[n-1] != 2 {
+			return false, nil
+		}
+		if outcomes[n-1] == nil {
+			return ready, nil
+		}
+		failed = outcomes[n-1]
 	}
-	return ready, nil
+	return ready, failed
 }
 
 // softFor reports whether step s may go on although step before failed: it

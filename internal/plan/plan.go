@@ -11,6 +11,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"dkms-go/internal/state"
@@ -128,8 +129,8 @@ func (p *Plan) String() string {
 		if s.Why != "" {
 			fmt.Fprintf(&b, ": %s", s.Why)
 		}
-		if len(s.After) > 0 {
-			fmt.Fprintf(&b, " [after %s]", numbers(s.After))
+		if before := append(slices.Clone(s.After), s.Behind...); len(before) > 0 {
+			fmt.Fprintf(&b, " [after %s]", numbers(before))
 		}
 		b.WriteByte('\n')
 	}
