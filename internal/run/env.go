@@ -38,8 +38,8 @@ func LookPath(name string, environ []string) (string, error) {
 	return "", fmt.Errorf("looking up %q: %w", name, exec.ErrNotFound)
 }
 
-// Line returns the command as a shell would read it, without its environment
-// and directory.
+// Line returns the command as a shell would read it, without its environment,
+// directory and prelude.
 func (c Cmd) Line() string {
 	if c.Shell != "" {
 		return c.Shell
@@ -71,7 +71,7 @@ func (c Cmd) Replay() string {
 		b.WriteString(name + "=" + quote(value) + " ")
 	}
 	if c.Shell != "" {
-		b.WriteString("bash -c " + quote(c.Shell))
+		b.WriteString("bash -c " + quote(c.Prelude+c.Shell))
 	} else {
 		b.WriteString(c.Line())
 	}

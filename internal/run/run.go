@@ -44,6 +44,9 @@ type Cmd struct {
 	Path string
 	// Shell is text for `bash -c`, or `sh -c` where there is no bash.
 	Shell string
+	// Prelude is shell text that goes before Shell, such as assignments. It
+	// is not part of Line, and so of no error.
+	Prelude string
 	// Dir is the working directory, "" for that of this process. PWD is set
 	// to it.
 	Dir string
@@ -141,7 +144,7 @@ func (c Cmd) command() (*exec.Cmd, error) {
 	case c.Shell != "" && len(argv) > 0:
 		return nil, fmt.Errorf("running %s: both a command and shell text given", c.Line())
 	case c.Shell != "":
-		argv = []string{"bash", "-c", c.Shell}
+		argv = []string{"bash", "-c", c.Prelude + c.Shell}
 		if _, err := LookPath("bash", environ); err != nil {
 			argv[0] = "sh"
 		}

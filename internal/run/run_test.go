@@ -118,6 +118,14 @@ func TestOutputError(t *testing.T) {
 	}
 }
 
+// A prelude is run, and kept out of the error.
+func TestPrelude(t *testing.T) {
+	err := run.Cmd{Prelude: "a=7\n", Shell: "exit $a"}.Run(t.Context())
+	if err == nil || err.Error() != "exit $a: exit status 7" {
+		t.Errorf("error %v", err)
+	}
+}
+
 // A writer that fails doesn't disturb the command, and is reported.
 func TestRunWriterFails(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "done")
@@ -277,6 +285,7 @@ func TestReplay(t *testing.T) {
 	}{
 		{run.Cmd{Argv: []string{"make", "-C", "/a b", "X=it's", ""}, Dir: "/d"}, `cd /d && env -u CC make -C '/a b' 'X=it'\''s' ''`},
 		{run.Cmd{Shell: "make && ls", Env: os.Environ()}, `bash -c 'make && ls'`},
+		{run.Cmd{Prelude: "a=b\n", Shell: "ls $a", Env: os.Environ()}, "bash -c 'a=b\nls $a'"},
 		{run.Cmd{Argv: []string{"make"}, Env: append(same, "CC=gcc 12", "MAKEFLAGS= -j8 --jobserver-auth=3,4", "A=1")}, `A=1 CC='gcc 12' make`},
 	} {
 		if got := tc.cmd.Replay(); got != tc.want {
