@@ -1,0 +1,118 @@
+# bash completion for dkms                                -*- shell-script -*-
+# SPDX-License-Identifier: Apache-2.0
+#
+# A test compares the lists of options with those of the program.
+
+_dkms_actions="add build install uninstall unbuild remove status list config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm"
+
+# The options that an action has besides those of every action.
+_dkms_options() {
+  case $1 in
+    add) echo "-m --module -v -k --kernelver -a --arch --force -c --archive --directive --rpm_safe_upgrade --dry-run" ;;
+    build) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --directive -j --dry-run" ;;
+    install) echo "-m --module -v -k --kernelver -a --arch --force --force-version-override -c --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules --rpm_safe_upgrade -j --dry-run" ;;
+    uninstall) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --dry-run" ;;
+    unbuild) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --dry-run" ;;
+    remove) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --rpm_safe_upgrade --dry-run" ;;
+    status) echo "-m --module -v -k --kernelver -a --arch --json" ;;
+    list) echo "-m --module -v -k --kernelver -a --arch --json" ;;
+    config) echo "-m --module -v -k --kernelver -a --arch -c --config --kernelsourcedir --directive --json" ;;
+    autoinstall) echo "-m --module -v -k --kernelver -a --arch --force --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules -j --dry-run" ;;
+    match) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --templatekernel --directive --no-depmod -j --dry-run" ;;
+    mktarball) echo "-m --module -v -k --kernelver -a --arch --all -c --archive --binaries-only --source-only --dry-run" ;;
+    ldtarball) echo "-k --kernelver -a --arch --force --archive --dry-run" ;;
+    generate_mok) echo "" ;;
+    kernel_preinst) echo "-k --kernelver -a --arch" ;;
+    kernel_postinst) echo "-k --kernelver -a --arch" ;;
+    kernel_prerm) echo "-k --kernelver -a --arch" ;;
+    *) echo "--dkmstree --sourcetree --installtree --root --verbose -q --quiet --debug -V --version -h --help" ;;
+  esac
+}
+
+# The names, or with a name the versions, of the modules in a tree.
+_dkms_modules() {
+  local dir
+  for dir in "$1"/*/*/source; do
+    [[ -L $dir ]] || continue
+    dir=${dir%/source}
+    case $2 in
+      names) dir=${dir%/*} && echo "${dir##*/}" ;;
+      pairs) echo "${dir#"$1"/}" ;;
+      *) [[ ${dir%/*} == "$1/$3" ]] && echo "${dir##*/}" ;;
+    esac
+  done | sort -u
+}
+
+# The modules whose source waits in the source tree.
+_dkms_sources() {
+  local conf name
+  for conf in "$1"/*-*/dkms.conf; do
+    [[ -e $conf ]] || continue
+    name=${conf%/dkms.conf}
+    name=${name##*/}
+    echo "${name%-*}/${name##*-}"
+  done
+}
+
+# The releases of the kernels that there are.
+_dkms_kernels() {
+  local dir
+  for dir in "$1"/*/; do
+    [[ -d $dir ]] || continue
+    dir=${dir%/}
+    echo "${dir##*/}"
+  done
+}
+
+_dkms_reply() {
+  local IFS=$'\n'
+  mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
+}
+
+_dkms() {
+  local cur prev word action='' module='' tree=/var/lib/dkms sources=/usr/src modules=/lib/modules i
+  COMPREPLY=()
+  # A module is name/version and a kernel may have a colon: words are split at
+  # blanks only.
+  cur=${COMP_WORDS[COMP_CWORD]}
+  prev=${COMP_WORDS[COMP_CWORD - 1]}
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    word=${COMP_WORDS[i]}
+    case $word in
+      -m | --module) module=${COMP_WORDS[i + 1]%%/*} ;;
+      --dkmstree) tree=${COMP_WORDS[i + 1]} ;;
+      --sourcetree) sources=${COMP_WORDS[i + 1]} ;;
+      --installtree) modules=${COMP_WORDS[i + 1]} ;;
+      *) [[ -z $action && " $_dkms_actions " == *" $word "* ]] && action=$word ;;
+    esac
+  done
+  case $prev in
+    -m | --module) _dkms_reply "$(_dkms_modules "$tree" names)"; return ;;
+    -v) _dkms_reply "$(_dkms_modules "$tree" versions "$module")"; return ;;
+    -k | --kernelver | --templatekernel) _dkms_reply "$(_dkms_kernels "$modules")"; return ;;
+    -a | --arch | -j | --directive) return ;;
+    -c | --config | --archive) compopt -o default 2>/dev/null; return ;;
+    --dkmstree | --sourcetree | --installtree | --kernelsourcedir | --root)
+      compopt -o dirnames 2>/dev/null
+      return
+      ;;
+  esac
+  if [[ -z $action && $cur != -* ]]; then
+    _dkms_reply "${_dkms_actions// /$'\n'}"
+    return
+  fi
+  if [[ $cur == -* ]]; then
+    word="$(_dkms_options none)"
+    [[ -n $action ]] && word="$(_dkms_options "$action") $word"
+    _dkms_reply "${word// /$'\n'}"
+    return
+  fi
+  case $action in
+    ldtarball) compopt -o default 2>/dev/null ;;
+    add) _dkms_reply "$(_dkms_sources "$sources")"; compopt -o default 2>/dev/null ;;
+    build | install | config) _dkms_reply "$(_dkms_modules "$tree" pairs; _dkms_sources "$sources")"; compopt -o default 2>/dev/null ;;
+    match) _dkms_reply "$(_dkms_modules "$tree" names)" ;;
+    generate_mok | kernel_*) ;;
+    *) _dkms_reply "$(_dkms_modules "$tree" pairs)" ;;
+  esac
+} && complete -F _dkms dkms

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# fish completion for dkms. A test compares the lists with those of the program.
+
+function __dkms_tree --description 'The value of an option for a tree, or its default'
+    set -l words (commandline -opc)
+    for i in (seq (count $words))
+        if test "$words[$i]" = "$argv[1]"; and test $i -lt (count $words)
+            echo $words[(math $i + 1)]
+            return
+        end
+    end
+    echo $argv[2]
+end
+
+function __dkms_which --description 'The action on the command line'
+    for word in (commandline -opc)[2..-1]
+        if contains -- $word $__dkms_actions
+            echo $word
+            return
+        end
+    end
+end
+
+function __dkms_no_action
+    test -z "$(__dkms_which)"
+end
+
+function __dkms_action
+    contains -- "$(__dkms_which)" $argv
+end
+
+function __dkms_links --description 'The source links of all modules'
+    set -l tree (__dkms_tree --dkmstree /var/lib/dkms)
+    for link in $tree/*/*/source
+        test -L $link; and string replace -- $tree/ '' (string replace -r '/source$' '' -- $link)
+    end
+end
+
+function __dkms_modules
+    __dkms_links | string replace -r '/.*' '' | sort -u
+end
+
+function __dkms_versions
+    __dkms_links | string replace -r '.*/' '' | sort -u
+end
+
+function __dkms_sources --description 'The modules whose source waits in the source tree'
+    for conf in (__dkms_tree --sourcetree /usr/src)/*-*/dkms.conf
+        string replace -r '.*/(.*)-([^-]*)/dkms\.conf$' '$1/$2' -- $conf
+    end
+end
+
+function __dkms_kernels
+    for dir in (__dkms_tree --installtree /lib/modules)/*/
+        string replace -r '.*/([^/]+)/$' '$1' -- $dir
+    end
+end
+
+set -g __dkms_actions add build install uninstall unbuild remove status list config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm
+
+complete -c dkms -f -n __dkms_no_action -a add -d 'register a module whose source is in the source tree, or bring it there'
+complete -c dkms -f -n __dkms_no_action -a build -d 'compile a module for one or more kernels, adding it if needed'
+complete -c dkms -f -n __dkms_no_action -a install -d 'install a module for one or more kernels, building it if needed'
+complete -c dkms -f -n __dkms_no_action -a uninstall -d 'take a module out of kernels\' trees; it stays built'
+complete -c dkms -f -n __dkms_no_action -a unbuild -d 'delete what was built for kernels; the module stays added'
+complete -c dkms -f -n __dkms_no_action -a remove -d 'undo everything for kernels, and the registration once no kernel is left'
+complete -c dkms -f -n __dkms_no_action -a status -d 'show how modules stand; names and kernels may be shell patterns'
+complete -c dkms -f -n __dkms_no_action -a list -d 'list modules with the kernels each is built and installed for'
+complete -c dkms -f -n __dkms_no_action -a config -d 'show what dkms.conf comes to for a kernel'
+complete -c dkms -f -n __dkms_no_action -a autoinstall -d 'install, for one kernel, all modules that ask for it, dependencies first'
+complete -c dkms -f -n __dkms_no_action -a match -d 'install for a kernel what is installed for another'
+complete -c dkms -f -n __dkms_no_action -a mktarball -d 'pack the source and what is built into an archive'
+complete -c dkms -f -n __dkms_no_action -a ldtarball -d 'add a module from an archive, with what is built in it'
+complete -c dkms -f -n __dkms_no_action -a generate_mok -d 'make the module signing key if there is none'
+complete -c dkms -f -n __dkms_no_action -a kernel_preinst -d 'for kernel packages: before a kernel is replaced'
+complete -c dkms -f -n __dkms_no_action -a kernel_postinst -d 'for kernel packages: after a kernel was installed'
+complete -c dkms -f -n __dkms_no_action -a kernel_prerm -d 'for kernel packages: before a kernel is removed'
+complete -c dkms -l dkmstree -xa '(__fish_complete_directories)' -d 'the DKMS tree'
+complete -c dkms -l sourcetree -xa '(__fish_complete_directories)' -d 'where module sources are'
+complete -c dkms -l installtree -xa '(__fish_complete_directories)' -d 'where kernels have their modules'
+complete -c dkms -l root -xa '(__fish_complete_directories)' -d 'work on another root directory, on the kernels in it'
+complete -c dkms -l verbose -f -d 'show commands and their output'
+complete -c dkms -s q -l quiet -f -d 'print nothing; the exit code tells'
+complete -c dkms -l debug -f -d 'as --verbose, and show every command that is run'
+complete -c dkms -s V -l version -f -d 'print the version'
+complete -c dkms -s h -l help -f -d 'print help, after an action that of the action'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config autoinstall match mktarball' -s m -l module -xa '(__dkms_modules)' -d 'the module, as <name> or <name>/<version>'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config autoinstall match mktarball' -s v -xa '(__dkms_versions)' -d 'the module\'s version'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config autoinstall match mktarball ldtarball kernel_preinst kernel_postinst kernel_prerm' -s k -l kernelver -xa '(__dkms_kernels)' -d 'kernel release, or <release>/<arch>, or the path of a kernel tree; may be repeated'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config autoinstall match mktarball ldtarball kernel_preinst kernel_postinst kernel_prerm' -s a -l arch -x -d 'architecture; may be repeated'
+complete -c dkms -n '__dkms_action add build install autoinstall match ldtarball' -l force -f -d 'do it even if it is done already or a check speaks against it'
+complete -c dkms -n '__dkms_action add build install config match mktarball' -s c -rF -d 'a dkms.conf to use instead of the module\'s'
+complete -c dkms -n '__dkms_action add mktarball ldtarball' -l archive -rF -d 'the archive to write or to load'
+complete -c dkms -n '__dkms_action add build install config autoinstall match' -l directive -x -d 'set a directive of dkms.conf; may be repeated'
+complete -c dkms -n '__dkms_action add install remove' -l rpm_safe_upgrade -f -d 'for use in rpm scriptlets: keep a module that is added again'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove autoinstall match mktarball ldtarball' -l dry-run -f -d 'show the steps and do nothing'
+complete -c dkms -n '__dkms_action build install config autoinstall match' -l config -rF -d 'the kernel\'s configuration file'
+complete -c dkms -n '__dkms_action build install config autoinstall match' -l kernelsourcedir -xa '(__fish_complete_directories)' -d 'the kernel\'s build directory'
+complete -c dkms -n '__dkms_action build install autoinstall match' -s j -x -d 'parallel jobs; 0 for no limit'
+complete -c dkms -n '__dkms_action install' -l force-version-override -f -d 'install without comparing versions'
+complete -c dkms -n '__dkms_action install uninstall unbuild remove autoinstall match' -l no-depmod -f -d 'leave the module index as it is'
+complete -c dkms -n '__dkms_action install autoinstall' -l modprobe-on-install -f -d 'load what the devices need after an install for the running kernel'
+complete -c dkms -n '__dkms_action install autoinstall' -l symlink-modules -f -d 'install links instead of copies'
+complete -c dkms -n '__dkms_action uninstall unbuild remove mktarball' -l all -f -d 'every kernel that the module is built for'
+complete -c dkms -n '__dkms_action status list config' -l json -f -d 'print JSON (status, list, config)'
+complete -c dkms -n '__dkms_action match' -l templatekernel -xa '(__dkms_kernels)' -d 'the kernel that match takes as its model'
+complete -c dkms -n '__dkms_action mktarball' -l binaries-only -f -d 'pack only what is built'
+complete -c dkms -n '__dkms_action mktarball' -l source-only -f -d 'pack only the source'
+
+complete -c dkms -f -n '__dkms_action build install config uninstall unbuild remove status list autoinstall mktarball' -a '(__dkms_links)' -d module
+complete -c dkms -n '__dkms_action add build install config' -a '(__dkms_sources)' -d source
+complete -c dkms -f -n '__dkms_action match' -a '(__dkms_modules)' -d module
+complete -c dkms -f -n '__dkms_action generate_mok kernel_preinst kernel_postinst kernel_prerm'
