@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package scripts holds the scenarios that dkms is held to, as scripts: one
+// file testdata/*.txtar per subject, run in a throw-away root with real
+// kernels, compilers and modules. testdata/scenarios.tsv lists the checks of
+// upstream's own test program; a script's line "# scenario ID: ..." says which
+// of them follow.
+//
+// The same scripts run with upstream's dkms as the oracle:
+//
+//	DKMS_PEER=/path/of/dkms go test ./test/scripts
+//
+// Lines that differ on purpose begin with [peer] or [!peer].
+//
+// Besides testscript's own commands there are these. $R is the root, $T its
+// DKMS tree, $K and $K2 the older and the newer kernel, $A the architecture.
+// Samples, small modules made from testdata/samples.txt, are in /src.
+//
+//	dkms CODE ARG...          runs dkms in the root; it must exit with CODE
+//	run CODE COMMAND ARG...   runs any command in the root
+//	status [-all] [PATTERN] [ENTRY...]
+//	                          compares what dkms status prints. An ENTRY is
+//	                          [NAME/]VERSION:STATE for kernel $K, or
+//	                          [NAME/]VERSION@KERNEL:STATE; (O), (D) and (M)
+//	                          stand for the texts about original, different
+//	                          and missing objects. -all asks for all modules.
+//	says LINE...              the last stdout has the lines, in this order
+//	silent                    the last command wrote nothing at all
+//	quiet                     the last command wrote nothing to stderr
+//	log PATH FILE             a log is FILE, apart from times and make's output
+//	link PATH TARGET          PATH in the root is a link to TARGET
+//	modinfo FIELD PATH VALUE  compares a field of an object
+//	signed PATH CERT          the object is signed with the certificate's key
+//	unsigned PATH             the object is not signed
+//	source DIR OBJECT...      writes C files and a Makefile into DIR
+//	put FILE PATH             copies a file of the script into the root
+//	clean                     no trace of the samples is left
+//	snapshot, unchanged       remember the root's trees; compare with now
+package scripts
