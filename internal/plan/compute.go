@@ -83,8 +83,10 @@ func (m *maker) build(id state.ID, t Target, after []int) int {
 func (m *maker) mustBuild(id state.ID, t Target, after []int) int {
 	key := t.Key(id)
 	r := m.f.Results[key]
-	after = append(slices.Clone(after), some(m.addFirst(id))...)
 	reason, detail := m.refusal(r, id, t)
+	if reason != NoHeaders && reason != NoSource { // those leave everything as it is
+		after = append(slices.Clone(after), some(m.addFirst(id))...)
+	}
 	if reason != Needed {
 		return m.add(Step{Kind: Refuse, Reason: reason, Detail: detail, Key: key, After: after, Group: m.group(), Why: strings.Join(detail, " ")})
 	}
@@ -161,6 +163,7 @@ func (m *maker) install(id state.ID, t Target, after []int) int {
 	if r.Installed {
 		why = "installed before; installed again"
 		un := m.add(Step{Kind: Uninstall, Key: key, After: after, Group: group, Why: "to be installed again", Blank: true})
+		m.change(t, un)
 		after = append(slices.Clone(after), un)
 	}
 	return m.placed(id, t, Step{Kind: Install, Key: key, After: after, Group: group, Why: why})

@@ -21,8 +21,8 @@ func (c *Cancelled) Unwrap() error { return c.Cause }
 type Soft interface{ Soft() bool }
 
 // Execute runs the steps of p, at most width at a time, each as soon as its
-// After steps have succeeded and its Behind steps have ended, one of them at
-// least with success. do performs one
+// After steps have succeeded and its Behind steps have ended; a Refresh is not
+// attempted when all of those failed, since nothing has changed. do performs one
 // step; ended is called after each, in the order in which they end, never
 // twice at once. Execute returns the outcome of each step, in the plan's order.
 func Execute(ctx context.Context, p *Plan, width int, do func(context.Context, Step) error, ended func(Step, error)) []error {
@@ -83,16 +83,16 @@ func readiness(p *Plan, s Step, outcomes []error, state []int) (ready bool, caus
 		}
 	}
 	var failed error
+	changed := len(s.Behind) == 0 || s.Kind != Refresh
 	for _, n := range s.Behind {
-		if state[n-1] != 2 {
-			return false, nil
-		}
-		if outcomes[n-1] == nil {
-			return ready, nil
-		}
+		ready = ready && state[n-1] == 2
+		changed = changed || outcomes[n-1] == nil
 		failed = outcomes[n-1]
 	}
-	return ready, failed
+	if ready && !changed {
+		return false, failed
+	}
+	return ready, nil
 }
 
 // softFor reports whether step s may go on although step before failed: it

@@ -22,21 +22,30 @@ const LockEnv = "DKMS_TREE_LOCKED"
 // first finishes or undoes what a killed writer left behind. While another
 // writer is at work, wait is called once with what is known of it.
 //
-// The lock is an flock(2) on <tree>/.lock, so it ends with the process. held
-// is the value of LockEnv in the caller's environment: when it names this tree
-// the lock is already the caller's parent's, and Lock returns at once.
+// The lock is an flock(2) on <tree>/.lock, so it ends with the process. The
+// file is there only while a writer is: unlock removes it. held is the value
+// of LockEnv in the caller's environment: when it names this tree the lock is
+// already the caller's parent's, and Lock returns at once.
 func (t Tree) Lock(ctx context.Context, held string, wait func(holder string)) (unlock func(), err error) {
 	if held == t.Dir {
 		return func() {}, nil
 	}
-	f, err := os.OpenFile(filepath.Join(t.Dir, ".lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	path := filepath.Join(t.Dir, ".lock")
+	f, err := openLock(path)
 	if err != nil {
-		return nil, fmt.Errorf("locking the DKMS tree: %w", err)
+		return nil, err
 	}
 	for told := false; ; {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
+		if err == nil && names(path, f) {
 			break
+		}
+		if err == nil { // the writer before us has removed it
+			f.Close()
+			if f, err = openLock(path); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			f.Close()
@@ -56,9 +65,33 @@ func (t Tree) Lock(ctx context.Context, held string, wait func(holder string)) (
 	}
 	f.Truncate(0)
 	fmt.Fprintf(f, "process %d (%s)\n", os.Getpid(), strings.Join(os.Args, " "))
-	if err := t.recover(); err != nil {
+	unlock = func() {
+		if names(path, f) {
+			os.Remove(path)
+		}
 		f.Close()
+	}
+	if err := t.recover(); err != nil {
+		unlock()
 		return nil, err
 	}
-	return func() { f.Truncate(0); f.Close() }, nil
+	return unlock, nil
+}
+
+func openLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("locking the DKMS tree: %w", err)
+	}
+	return f, nil
+}
+
+// names reports whether path still names the open file f.
+func names(path string, f *os.File) bool {
+	there, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	ours, err := f.Stat()
+	return err == nil && os.SameFile(there, ours)
 }
