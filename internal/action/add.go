@@ -145,16 +145,9 @@ func (e *Engine) importSource(ctx context.Context, dir string, t plan.Target, ag
 	if err := e.RequireRoot(); err != nil {
 		return state.ID{}, err
 	}
-	m, err := e.loadFile(ctx, state.ID{}, t, filepath.Join(from, "dkms.conf"), conf.Auto, e.Err)
-	if err == nil {
-		err = m.Strict()
-	}
+	id, err := e.identify(ctx, filepath.Join(from, "dkms.conf"), t)
 	if err != nil {
-		return state.ID{}, confFailure(err)
-	}
-	id := state.ID{Module: m.Name, Version: m.Version}
-	if err := id.Check(); err != nil {
-		return state.ID{}, fail(BadConf, fmt.Errorf("%s: %w", filepath.Join(from, "dkms.conf"), err))
+		return id, err
 	}
 	if e.ownSource(id, from) {
 		return id, nil
@@ -166,6 +159,22 @@ func (e *Engine) importSource(ctx context.Context, dir string, t plan.Target, ag
 		return state.ID{}, failf(AlreadyAdded, "%s is in the DKMS tree already", id).hint("Nothing was copied. With --force its source is replaced by %s.", from)
 	}
 	return id, e.replaceSource(id, from)
+}
+
+// identify returns the module that a dkms.conf outside the trees describes.
+func (e *Engine) identify(ctx context.Context, file string, t plan.Target) (state.ID, error) {
+	m, err := e.loadFile(ctx, state.ID{}, t, file, conf.Auto, e.Err)
+	if err == nil {
+		err = m.Strict()
+	}
+	if err != nil {
+		return state.ID{}, confFailure(err)
+	}
+	id := state.ID{Module: m.Name, Version: m.Version}
+	if err := id.Check(); err != nil {
+		return id, fail(BadConf, fmt.Errorf("%s: %w", file, err))
+	}
+	return id, nil
 }
 
 // ownSource reports whether a directory is already the module's source.

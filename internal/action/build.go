@@ -122,7 +122,7 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 		Key: s.Key, Tree: w.tree, Paths: w.Paths, Conf: m, Kernel: k, Facts: w.kernelFacts(t),
 		Env: append(w.buildEnv(s.Key, m), chain.env...), LLVM: chain.llvm,
 		Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs, Finish: finish,
-		Depends: w.dependVersions(m, t), Verbose: w.Verbose, Dots: w.jobs == nil && report.IsTerminal(w.Engine.Out), Version: w.Version, Out: out, Err: errw,
+		Depends: w.dependVersions(m, t), Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version, Out: out, Err: errw,
 	}
 	err = job.Run(ctx, w.rooms[s.Key.ID])
 	var f *build.Failure

@@ -132,7 +132,7 @@ func (w *performance) refreshStep(ctx context.Context, t plan.Target, out io.Wri
 	} else {
 		fmt.Fprint(out, "Running depmod...")
 	}
-	stop := report.Dots(w.Engine.Out, report.IsTerminal(w.Engine.Out))
+	stop := report.Dots(out, report.IsTerminal(out))
 	ran, err := install.Refresh(ctx, w.Paths, t.Kernel, w.baseEnv())
 	stop()
 	if !ran && err == nil && w.Verbose {

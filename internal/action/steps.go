@@ -27,6 +27,9 @@ type performance struct {
 	jobs  *jobserver.Server
 	// quietHead sends headings to stderr, as the kernel hooks do.
 	quietHead bool
+	// serial is set when one step runs at a time: it then writes straight to
+	// the streams, which keeps the order of what commands write to both.
+	serial bool
 	// first is the kernel that a module is added for.
 	first plan.Target
 }
@@ -38,10 +41,10 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 		fmt.Fprint(e.Out, p)
 		return make([]error, len(p.Steps)), nil
 	}
-	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, quietHead: quietHead}
+	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, quietHead: quietHead, serial: true}
 	width := 1
 	if p.Counts(plan.Build) > 1 && e.Tokens > 1 {
-		width = e.Tokens
+		width, w.serial = e.Tokens, false
 		var err error
 		if w.jobs, err = jobserver.New(e.Tokens); err != nil {
 			return nil, fail(Internal, err)
@@ -86,26 +89,34 @@ func (w *performance) ended(s plan.Step, err error) {
 	if errors.As(err, &cancelled) && s.Kind == plan.Build {
 		w.rooms[s.Key.ID].Leave()
 	}
-	slot := w.slots[s.Group]
 	if s.Blank && !(s.Kind == plan.Add && err != nil) {
-		fmt.Fprintln(slot.Out())
+		out, _ := w.streams(s)
+		fmt.Fprintln(out)
 	}
 	if w.left[s.Group]--; w.left[s.Group] == 0 {
-		slot.Close()
+		w.slots[s.Group].Close()
 	}
+}
+
+// streams are where a step writes.
+func (w *performance) streams(s plan.Step) (out, errw io.Writer) {
+	if w.serial {
+		return w.Out, w.Err
+	}
+	return w.slots[s.Group].Out(), w.slots[s.Group].Err()
 }
 
 // step performs one step and shows its failure.
 func (w *performance) step(ctx context.Context, s plan.Step) error {
-	slot := w.slots[s.Group]
+	out, errw := w.streams(s)
 	if s.Heading != "" {
-		to := slot.Out()
+		to := out
 		if w.quietHead {
-			to = slot.Err()
+			to = errw
 		}
 		fmt.Fprintln(to, s.Heading)
 	}
-	err := w.do(ctx, s, slot.Out(), slot.Err())
+	err := w.do(ctx, s, out, errw)
 	if err == nil {
 		return nil
 	}
@@ -117,7 +128,7 @@ func (w *performance) step(ctx context.Context, s plan.Step) error {
 		f = fail(Interrupted, context.Cause(ctx))
 	}
 	if !f.Said {
-		w.Explain(slot.Err(), f)
+		w.Explain(errw, f)
 		f.Said = true
 	}
 	return f

@@ -160,16 +160,9 @@ func (e *Engine) unpack(ctx context.Context, archive string, t plan.Target) (sta
 	if a.Kind == bundle.Generic {
 		return e.importSource(ctx, filepath.Dir(a.ConfFile), t, false)
 	}
-	m, err := e.loadFile(ctx, state.ID{}, t, a.ConfFile, conf.Auto, e.Err)
-	if err == nil {
-		err = m.Strict()
-	}
+	id, err := e.identify(ctx, a.ConfFile, t)
 	if err != nil {
-		return state.ID{}, confFailure(err)
-	}
-	id := state.ID{Module: m.Name, Version: m.Version}
-	if err := id.Check(); err != nil {
-		return id, fail(BadConf, fmt.Errorf("%s: %w", archive, err))
+		return id, err
 	}
 	if e.tree.Condition(id) == state.Added && !e.Force {
 		return id, failf(AlreadyLoaded, "%s is in the DKMS tree already", id).hint("--force replaces its source and results by those of %s.", archive)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"dkms-go/internal/nearmiss"
 )
 
 // args is a parsed command line.
@@ -183,35 +185,9 @@ func optionNames() []string {
 
 // didYouMean suggests the nearest of the words people could have meant.
 func didYouMean(word string, names []string) string {
-	best, distance := "", 3
-	for _, n := range names {
-		if d := edits(word, n); d < distance {
-			best, distance = n, d
-		}
-	}
+	best := nearmiss.Find(word, names, 3)
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf(", did you mean %s?", best)
-}
-
-// edits counts the insertions, deletions and replacements that turn a into b.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
+
+	"dkms-go/internal/nearmiss"
 )
 
 // Unknown is an assignment that looks like a misspelt directive.
@@ -53,41 +55,18 @@ func suggestion(name string) string {
 	if name != strings.ToUpper(name) || len(name) < 4 {
 		return ""
 	}
-	best, limit := "", 3
+	limit := 3
 	if len(name) <= 5 {
 		limit = 2
 	}
+	var directives []string
 	for _, directive := range moduleNames() {
 		if name == directive {
 			return ""
 		}
-		if directive != strings.ToUpper(directive) {
-			continue
-		}
-		if d := distance(name, directive); d < limit {
-			best, limit = directive, d
+		if directive == strings.ToUpper(directive) {
+			directives = append(directives, directive)
 		}
 	}
-	return best
-}
-
-// distance is the Levenshtein distance of a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return nearmiss.Find(name, directives, limit)
 }
