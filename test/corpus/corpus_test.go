@@ -86,8 +86,9 @@ func (s *subject) differs(run *trial, format string, args ...any) {
 
 func (s *subject) dkms(args ...string) lab.Result {
 	s.Helper()
-	// As it was recorded: compilers quote by the locale.
-	argv := append([]string{"LC_ALL=C", lab.Binary(s), "--root", s.root.Dir}, args...)
+	// The locale of the record, by which compilers choose quotes; kbuild
+	// passes LC_ALL over.
+	argv := append([]string{"LANG=C", "LC_ALL=C", lab.Binary(s), "--root", s.root.Dir}, args...)
 	return lab.Exec(s, "env", argv...)
 }
 
