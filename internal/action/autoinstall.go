@@ -56,6 +56,9 @@ func (e *Engine) Autoinstall(ctx context.Context, targets []plan.Target, only st
 	var worst error
 	var changed []plan.Target
 	for _, t := range targets {
+		if t.Kernel == unknownKernel {
+			continue // a root without kernels has nothing to install for
+		}
 		done, err := e.autoinstall(ctx, t, only)
 		if done {
 			changed = append(changed, t)

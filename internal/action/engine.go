@@ -92,10 +92,14 @@ func New(s Settings) (*Engine, error) {
 	}, nil
 }
 
+// unknownKernel stands for a kernel where a conf is read for none.
+const unknownKernel = "unknown"
+
 // Targets completes the kernels a verb works on: without one it is the running
 // kernel, or with another root all kernels of that root that have headers. An
-// arch is missing where none was given with the kernel.
-func (e *Engine) Targets(kernels, arches []string) ([]plan.Target, error) {
+// arch is missing where none was given with the kernel. Actions for which no
+// kernel is needed get an unknown one in a root without kernels.
+func (e *Engine) Targets(kernels, arches []string, needed bool) ([]plan.Target, error) {
 	release, machine := "", ""
 	if len(kernels) == 0 || len(arches) == 0 {
 		var err error
@@ -107,6 +111,9 @@ func (e *Engine) Targets(kernels, arches []string) ([]plan.Target, error) {
 		kernels = []string{release}
 		if e.Root != "" {
 			kernels = kernel.Installed(e.Paths)
+		}
+		if len(kernels) == 0 && !needed {
+			kernels = []string{unknownKernel}
 		}
 		if len(kernels) == 0 {
 			return nil, failf(NoHeaders, "there is no kernel in %s", e.Paths.InstallTree).hint("Install a kernel and its headers there, or name one with -k.")

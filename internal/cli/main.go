@@ -170,7 +170,7 @@ func perform(ctx context.Context, c *command) error {
 			fmt.Fprintf(c.io.Out, "DIRECTIVE: %s=\"%s\"\n", name, value)
 		}
 	}
-	if c.targets, err = c.engine.Targets(a.kernels, a.arches); err != nil {
+	if c.targets, err = c.engine.Targets(a.kernels, a.arches, !c.verb.Kernelless); err != nil {
 		return err
 	}
 	if c.verb.One && !c.verb.Explicit && c.verb.Name != "autoinstall" {

@@ -17,6 +17,8 @@ type Verb struct {
 	Usage, Help string
 	// Options are those that mean something to it besides the common ones.
 	Options []string
+	// Kernelless says that it can do without any kernel.
+	Kernelless bool
 	// All says that --all is taken; One that exactly one kernel is worked
 	// on, Explicit that it must be named.
 	All, One, Explicit bool
@@ -51,7 +53,7 @@ var buildCodes = []action.Reason{
 // verbTable lists the actions in the order of the help.
 var verbTable = []Verb{
 	{
-		Name: "add", Usage: "<module>/<version> | <directory> | <archive>", Help: "register a module whose source is in the source tree, or bring it there",
+		Name: "add", Kernelless: true, Usage: "<module>/<version> | <directory> | <archive>", Help: "register a module whose source is in the source tree, or bring it there",
 		Options: with(selectOptions, kernelOptions, []string{"-c", "--directive", "--archive", "--force", "--rpm_safe_upgrade", "--dry-run"}),
 		Codes:   []action.Reason{action.NoModule, action.NotWritable, action.NoSourceDir, action.AlreadyAdded, action.NoConf, action.NoAll, action.BadArchive, action.BadConf, action.NotSourceTree, action.HookFailed},
 		run:     func(ctx context.Context, c *command) error { return c.engine.Add(ctx, c.selection(), c.targets[0]) },
@@ -80,7 +82,7 @@ var verbTable = []Verb{
 		run:     back(plan.ToAdded),
 	},
 	{
-		Name: "remove", Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "undo everything for kernels, and the registration once no kernel is left", All: true,
+		Name: "remove", Kernelless: true, Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "undo everything for kernels, and the registration once no kernel is left", All: true,
 		Options: with(selectOptions, kernelOptions, []string{"--all", "--no-depmod", "--rpm_safe_upgrade", "--dry-run"}),
 		Codes:   []action.Reason{action.NoModule, action.NotWritable, action.NotAdded, action.BrokenModule, action.BadConf},
 		run:     back(plan.ToNothing),
@@ -96,13 +98,13 @@ var verbTable = []Verb{
 		run:     list,
 	},
 	{
-		Name: "config", Usage: "<module>/<version> | <directory> [-k <kernel>]", Help: "show what dkms.conf comes to for a kernel",
+		Name: "config", Kernelless: true, Usage: "<module>/<version> | <directory> [-k <kernel>]", Help: "show what dkms.conf comes to for a kernel",
 		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--json"}), One: true,
 		Codes: []action.Reason{action.NoModule, action.NotAdded, action.NoConf, action.BadConf},
 		run:   config,
 	},
 	{
-		Name: "autoinstall", Usage: "[<module>[/<version>]] [-k <kernel>]", Help: "install, for one kernel, all modules that ask for it, dependencies first", One: true,
+		Name: "autoinstall", Kernelless: true, Usage: "[<module>[/<version>]] [-k <kernel>]", Help: "install, for one kernel, all modules that ask for it, dependencies first", One: true,
 		Options: with(selectOptions, kernelOptions, buildOptions[1:], []string{"--no-depmod", "--modprobe-on-install", "--symlink-modules"}),
 		Codes:   []action.Reason{action.NotRoot, action.OneKernel, action.NoAll, action.AutoinstallFailed, action.NotAdded, action.UnknownModule, action.NoHeaders},
 		run: func(ctx context.Context, c *command) error {
@@ -118,7 +120,7 @@ var verbTable = []Verb{
 		},
 	},
 	{
-		Name: "mktarball", Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "pack the source and what is built into an archive", All: true,
+		Name: "mktarball", Kernelless: true, Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "pack the source and what is built into an archive", All: true,
 		Options: with(selectOptions, kernelOptions, []string{"--all", "-c", "--archive", "--binaries-only", "--source-only", "--dry-run"}),
 		Codes:   []action.Reason{action.NoModule, action.NotAdded, action.BrokenModule, action.NotBuilt, action.ArchiveFailed, action.NoPlace},
 		run: func(ctx context.Context, c *command) error {
@@ -128,7 +130,7 @@ var verbTable = []Verb{
 		},
 	},
 	{
-		Name: "ldtarball", Usage: "<archive>", Help: "add a module from an archive, with what is built in it",
+		Name: "ldtarball", Kernelless: true, Usage: "<archive>", Help: "add a module from an archive, with what is built in it",
 		Options: with(kernelOptions, []string{"--archive", "--force", "--dry-run"}),
 		Codes:   []action.Reason{action.NotRoot, action.NoStub, action.NoArchive, action.NoConfInArchive, action.BadArchive, action.AlreadyLoaded, action.BadConf},
 		run: func(ctx context.Context, c *command) error {
