@@ -125,6 +125,7 @@ func (l *Loader) Load(ctx context.Context, r Request) (*Module, error) {
 	}
 	m := newModule(r, out)
 	m.Unknown = nearMisses(e.scripts[0])
+	m.Malformed = l.malformed(ctx, e, r.Policy)
 	if p := m.problems(); len(p) > 0 {
 		return m, &Invalid{File: r.File, Problems: p}
 	}

@@ -59,7 +59,8 @@ func inheritedNames() []string {
 // l.Paths.ConfDir; none need exist. kernel is the value of $kernelver: upstream
 // reads the files without one at first, and again with the kernel before it
 // signs and before it runs post_transaction. It returns *Unreadable when a
-// file cannot be read.
+// file cannot be read and *Invalid when one has a syntax error: which trees the
+// rest of it would have named isn't known.
 func (l *Loader) Framework(ctx context.Context, kernel string) (Framework, error) {
 	paths, err := l.frameworkFiles()
 	if err != nil {
@@ -72,6 +73,9 @@ func (l *Loader) Framework(ctx context.Context, kernel string) (Framework, error
 	e := l.newEvaluation(frameworkNames(), files)
 	e.shell = map[string]string{"kernelver": kernel}
 	e.values = l.frameworkDefaults()
+	if problem := l.malformed(ctx, e, Auto); problem != "" {
+		return Framework{}, &Invalid{File: filepath.Join(l.Paths.ConfDir, "framework.conf"), Problems: []string{problem}}
+	}
 	out, err := l.evaluate(ctx, e, Auto)
 	if err != nil {
 		return Framework{}, fmt.Errorf("evaluate framework.conf: %w", err)

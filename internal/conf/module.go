@@ -37,6 +37,9 @@ type Module struct {
 	Deprecated []string
 	// Unknown are assignments that look like misspelt directives.
 	Unknown []Unknown
+	// Malformed is the first syntax error of the conf and its overrides, as
+	// bash words it; what stands behind it was not evaluated.
+	Malformed string `json:",omitempty"`
 	// Warnings are remarks that are no errors.
 	Warnings []string
 	// Incomplete is set when NoExec refused something, so that values may be

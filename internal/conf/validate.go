@@ -4,6 +4,7 @@ package conf
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -49,9 +50,14 @@ func (o Object) problems() []string {
 	if hasObjectSuffix(o.Dest) {
 		report("DEST_MODULE_NAME[%d] %q must not end in .o or .ko", o.Index, o.Dest)
 	}
+	if strings.Contains(o.Dest, "/") {
+		report("DEST_MODULE_NAME[%d] %q must be a name without a directory", o.Index, o.Dest)
+	}
 	switch {
 	case o.DestDir == "":
 		report("DEST_MODULE_LOCATION[%d] is missing", o.Index)
+	case slices.Contains(strings.Split(o.DestDir, "/"), ".."):
+		report("DEST_MODULE_LOCATION[%d] %q must not have a ..", o.Index, o.DestDir)
 	case !strings.HasPrefix(o.DestDir, "/kernel") && !strings.HasPrefix(o.DestDir, "/updates") && !strings.HasPrefix(o.DestDir, "/extra"):
 		report("DEST_MODULE_LOCATION[%d] %q must begin with /kernel, /updates or /extra", o.Index, o.DestDir)
 	}
@@ -62,16 +68,21 @@ func hasObjectSuffix(name string) bool {
 	return strings.HasSuffix(name, ".o") || strings.HasSuffix(name, ".ko")
 }
 
-// Strict checks what add, build and install check in addition: no two objects
-// are built to the same file or installed under the same name. It returns nil
-// or *Invalid. A module without objects is valid; Warnings says so.
+// Strict checks what add, build and install check in addition: the conf has no
+// syntax error, no two objects are built to the same file or installed under
+// the same name. It returns nil or *Invalid. A module without objects is valid; Warnings says so.
 func (m *Module) Strict() error {
 	var built, dest []string
 	for _, o := range m.Objects {
 		built = append(built, o.BuiltDir+o.Built)
 		dest = append(dest, o.Dest)
 	}
-	all := append(duplicates(varBuilt, built), duplicates(varDest, dest)...)
+	var all []string
+	if m.Malformed != "" {
+		all = append(all, m.Malformed)
+	}
+	all = append(all, duplicates(varBuilt, built)...)
+	all = append(all, duplicates(varDest, dest)...)
 	if len(all) > 0 {
 		return &Invalid{File: m.File, Problems: all}
 	}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conf
+
+import (
+	"context"
+	"strings"
+)
+
+// malformed returns what bash finds wrong with the syntax of the files of e,
+// "" for nothing. What stands before an error counts nevertheless, as it does
+// for upstream: the caller decides what may be done with it.
+func (l *Loader) malformed(ctx context.Context, e *evaluation, p Policy) string {
+	for i, s := range e.scripts {
+		if strings.ContainsRune(e.files[i].text, 0) {
+			return s.path + " is a binary file"
+		}
+		if s.err == nil {
+			continue
+		}
+		if l.Bash == nil || p == NoExec {
+			return strings.TrimSpace(s.complaint())
+		}
+		// The parser at hand knows less of bash than bash.
+		said, _ := l.Bash(ctx, "bash -O extglob -n "+quote(s.path)+" 2>&1", e.env, e.dir)
+		if line, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n"); line != "" {
+			return line
+		}
+	}
+	return ""
+}
