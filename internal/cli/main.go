@@ -129,6 +129,9 @@ func noAction(a *args, stdio Stdio) error {
 func enter(ctx context.Context, dir string, words []string, stdio Stdio) error {
 	argv := append([]string{"dkms"}, words...)
 	code, err := altroot.Exec(ctx, dir, argv, stdio.Environ, altroot.Stdio{In: stdio.In, Out: stdio.Out, Err: stdio.Err})
+	if ctx.Err() != nil {
+		return &action.Failure{Reason: action.Interrupted, Err: context.Cause(ctx), Said: true}
+	}
 	if err != nil {
 		return err
 	}
