@@ -259,6 +259,7 @@ func TestFromTree(t *testing.T) {
 	}{
 		"built":     {map[string]string{"include/config/kernel.release": "6.12.0-rc1+\n", ".config": "CONFIG_64BIT=y\nCONFIG_X86_64=y\n"}, "6.12.0-rc1+", "x86_64"},
 		"headers":   {map[string]string{"include/generated/utsrelease.h": "#define UTS_RELEASE \"6.1.0-50-arm64\"\n", "include/config/auto.conf": "CONFIG_ARM64=y\n"}, "6.1.0-50-arm64", "aarch64"},
+		"debian":    {map[string]string{"include/config/kernel.release": "6.1.192\n", "include/generated/utsrelease.h": "#define UTS_RELEASE \"6.1.0-56-amd64\"\n"}, "6.1.0-56-amd64", ""},
 		"no config": {map[string]string{"include/config/kernel.release": "1"}, "1", ""},
 		"ppc64le":   {map[string]string{"include/config/kernel.release": "1", ".config": "CONFIG_PPC64=y\nCONFIG_CPU_LITTLE_ENDIAN=y\n"}, "1", "ppc64le"},
 		"riscv64":   {map[string]string{"include/config/kernel.release": "1", ".config": "CONFIG_RISCV=y\nCONFIG_64BIT=y\n"}, "1", "riscv64"},

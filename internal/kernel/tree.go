@@ -14,8 +14,9 @@ import (
 )
 
 // FromTree returns the kernel that a build tree or headers directory is of:
-// its release is read from include/config/kernel.release, or else from
-// include/generated/utsrelease.h, which make writes (kernel source, Makefile),
+// its release is read from include/generated/utsrelease.h, which the vermagic
+// of objects is made from, or else from include/config/kernel.release (kernel
+// source, Makefile; Debian's headers have the upstream version in the latter),
 // and its arch from its configuration; Arch is empty where that doesn't tell.
 func FromTree(p host.Paths, dir string) (Kernel, error) {
 	dir, err := filepath.Abs(dir)
@@ -34,15 +35,17 @@ func FromTree(p host.Paths, dir string) (Kernel, error) {
 }
 
 func treeRelease(dir string) (string, error) {
-	path := filepath.Join(dir, "include", "config", "kernel.release")
-	text, err := readText(path)
-	release := strings.TrimSpace(text)
-	if err != nil {
-		header := filepath.Join(dir, "include", "generated", "utsrelease.h")
-		if !isFile(header) {
+	path := filepath.Join(dir, "include", "generated", "utsrelease.h")
+	release := ""
+	if isFile(path) {
+		release = define(path, "UTS_RELEASE")
+	} else {
+		path = filepath.Join(dir, "include", "config", "kernel.release")
+		text, err := readText(path)
+		if err != nil {
 			return "", fmt.Errorf("reading the release of the kernel tree %q: %w", dir, err)
 		}
-		path, release = header, define(header, "UTS_RELEASE")
+		release = strings.TrimSpace(text)
 	}
 	if !validRelease(release) {
 		return "", fmt.Errorf("reading the release of the kernel tree %q: %s holds %q, which isn't a kernel release", dir, path, release)
