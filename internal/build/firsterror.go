@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// causePatterns find the line of a make.log that tells why a build failed, the
+// causeTable finds the line of a make.log that tells why a build failed, the
 // surest kind first: compiler, modpost, commands that aren't there, make.
-var causePatterns = []*regexp.Regexp{
+var causeTable = []*regexp.Regexp{
 	regexp.MustCompile(`^[^ :][^:]*:\d+:(\d+:)? (fatal )?error: `),
 	regexp.MustCompile(`^(<command-line>|cc1|[^ ]*ld|[^ ]*gcc[^ ]*|clang[^ ]*): .*\berror: `),
 	regexp.MustCompile(`^ERROR: modpost: `),
@@ -26,7 +26,7 @@ var causePatterns = []*regexp.Regexp{
 // failed, or "". Warnings and notes, such as the harmless one about BTF and
 // vmlinux, are never returned.
 func FirstError(log []byte) string {
-	found := make([]string, len(causePatterns))
+	found := make([]string, len(causeTable))
 	lines := bufio.NewScanner(bytes.NewReader(log))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -34,7 +34,7 @@ func FirstError(log []byte) string {
 		if strings.HasPrefix(line, "# command: ") {
 			continue
 		}
-		for i, p := range causePatterns {
+		for i, p := range causeTable {
 			if found[i] == "" && p.MatchString(line) {
 				found[i] = line
 			}

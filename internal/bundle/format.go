@@ -29,8 +29,8 @@ const (
 	unwritable // a suffix GNU tar would call another compressor for
 )
 
-// suffixes are those `tar --auto-compress` knows (tar(1)).
-var suffixes = []struct {
+// suffixTable has those that `tar --auto-compress` knows (tar(1)).
+var suffixTable = []struct {
 	suffix string
 	format Format
 }{
@@ -47,7 +47,7 @@ var suffixes = []struct {
 // [ErrFormat] for a compression that Write does not have.
 func FormatOf(path string) (Format, error) {
 	base := filepath.Base(path)
-	for _, s := range suffixes {
+	for _, s := range suffixTable {
 		if !strings.HasSuffix(base, s.suffix) {
 			continue
 		}
@@ -77,9 +77,9 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-// magics are the first bytes of the compressed formats: RFC 1952, the .xz file
+// magicTable has the first bytes of the compressed formats: RFC 1952, the .xz file
 // format 2.1.1.1, RFC 8878 section 3.1.1, and bzip2.
-var magics = []struct {
+var magicTable = []struct {
 	magic  string
 	format Format
 }{
@@ -105,7 +105,7 @@ func decompressor(r io.Reader) (out io.Reader, f Format, stop func(), err error)
 		}
 		return nil, Plain, stop, err
 	}
-	for _, m := range magics {
+	for _, m := range magicTable {
 		if bytes.HasPrefix(head, []byte(m.magic)) {
 			f = m.format
 		}
