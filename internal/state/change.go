@@ -10,7 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Change is a set of changes to the file system that happens whole or not at
@@ -25,13 +28,17 @@ type Change struct {
 	journal string
 	prep    *os.File
 	ops     []op
+	made    []op // prunes of the directories that Stage made
 	done    bool
+	// step is called behind each step of a commit; tests die there.
+	step func()
 }
 
-// op is one repeatable step. Place renames Path to Dest if Path still exists;
-// Link makes Dest a symbolic link to Path; Remove deletes Dest and what is
-// below it; Prune removes Dest and its parents while they are empty, up to but
-// not including Path.
+// op is one step. Place renames Path to Dest if Path still exists; Link makes
+// Dest a symbolic link to Path; Remove deletes Dest and what is below it;
+// Prune removes Dest and its parents while they are empty, up to but not
+// including Path. Repeating all steps from the first gives the same end: see
+// superseded.
 type op struct {
 	Do         string
 	Path, Dest string
@@ -63,7 +70,7 @@ func (t Tree) Begin() (*Change, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting a change: %w", err)
 	}
-	return &Change{journal: strings.TrimSuffix(f.Name(), ".prepare"), prep: f}, nil
+	return &Change{journal: strings.TrimSuffix(f.Name(), ".prepare"), prep: f, step: func() {}}, nil
 }
 
 // Stage returns a path beside dest at which the caller prepares a file or a
@@ -71,9 +78,11 @@ func (t Tree) Begin() (*Change, error) {
 // Missing parent directories of dest are made.
 func (c *Change) Stage(dest string) (string, error) {
 	tmp := stagedName(dest)
-	if _, err := fmt.Fprintln(c.prep, tmp); err != nil {
+	top := existing(filepath.Dir(dest))
+	if _, err := fmt.Fprintf(c.prep, "%s\x00%s\n", tmp, top); err != nil {
 		return "", fmt.Errorf("preparing %s: %w", dest, err)
 	}
+	c.made = append(c.made, op{opPrune, top, filepath.Dir(dest)})
 	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
 		return "", fmt.Errorf("preparing %s: %w", dest, err)
 	}
@@ -82,6 +91,17 @@ func (c *Change) Stage(dest string) (string, error) {
 	}
 	c.ops = append(c.ops, op{opPlace, tmp, dest})
 	return tmp, nil
+}
+
+// existing returns the first of dir and its parents that exists.
+func existing(dir string) string {
+	for dir != filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return dir
 }
 
 // StageFile prepares a file with the given content for dest.
@@ -105,10 +125,6 @@ func (c *Change) StageCopy(from, dest string) error {
 	return nil
 }
 
-// Place makes Commit rename path to dest, replacing what is there. Both must
-// be on one file system.
-func (c *Change) Place(path, dest string) { c.ops = append(c.ops, op{opPlace, path, dest}) }
-
 // Link makes Commit replace path by a symbolic link to target.
 func (c *Change) Link(target, path string) { c.ops = append(c.ops, op{opLink, target, path}) }
 
@@ -123,6 +139,9 @@ func (c *Change) Prune(dir, top string) { c.ops = append(c.ops, op{opPrune, top,
 // error struck in the middle, the journal stays and the next writer carries on.
 func (c *Change) Commit() error {
 	defer c.Abort()
+	if err := feasible(c.ops); err != nil {
+		return err
+	}
 	if err := syncStaged(c.ops); err != nil {
 		return fmt.Errorf("syncing a change: %w", err)
 	}
@@ -131,20 +150,73 @@ func (c *Change) Commit() error {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
 	pending := c.journal + ".pending"
-	if err := writeSynced(pending, text, 0o600); err != nil {
-		return fmt.Errorf("writing the journal: %w", err)
-	}
+	err = writeSynced(pending, text, 0o600)
+	c.step()
 	journal := c.journal + ".commit"
-	if err := os.Rename(pending, journal); err != nil {
+	if err == nil {
+		err = os.Rename(pending, journal)
+	}
+	if err != nil {
+		os.Remove(pending)
 		return fmt.Errorf("writing the journal: %w", err)
 	}
 	c.done = true
+	c.step()
 	if err := syncDir(filepath.Dir(journal)); err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
 	c.closePrep()
-	return carryOut(journal, c.ops)
+	return carryOut(journal, c.ops, c.step)
 }
+
+// feasible refuses, before anything has changed, steps that could not be
+// carried out by anyone: they would stay in the journal for ever.
+func feasible(ops []op) error {
+	for i, o := range ops {
+		if err := o.permitted(); err != nil {
+			return fmt.Errorf("changing %s: %w", o.Dest, err)
+		}
+		directory := false
+		if o.Do == opPlace {
+			fi, err := os.Lstat(o.Path)
+			if err != nil {
+				return fmt.Errorf("changing %s: nothing was prepared: %w", o.Dest, err)
+			}
+			directory = fi.IsDir()
+		}
+		if (o.Do == opPlace || o.Do == opLink) && !directory && blocked(ops[:i], o.Dest) {
+			return fmt.Errorf("changing %s: it is a directory", o.Dest)
+		}
+	}
+	return nil
+}
+
+// permitted reports why files can't be made or removed where the step works:
+// a file system may be read-only for root too (access(2)).
+func (o op) permitted() error {
+	if o.Do == opPrune {
+		return nil
+	}
+	if _, err := os.Lstat(o.Dest); o.Do == opRemove && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	dir := existing(filepath.Dir(o.Dest))
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return &fs.PathError{Op: "write to", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// blocked reports whether a directory stands at dest that no earlier step
+// removes.
+func blocked(earlier []op, dest string) bool {
+	fi, err := os.Lstat(dest)
+	removed := slices.ContainsFunc(earlier, func(o op) bool { return o.Do == opRemove && within(dest, o.Dest) })
+	return err == nil && fi.IsDir() && !removed
+}
+
+// within reports whether path is dir or below it.
+func within(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
 // Abort drops a change that was not committed; after Commit it does nothing.
 func (c *Change) Abort() {
@@ -157,142 +229,15 @@ func (c *Change) Abort() {
 			os.RemoveAll(o.Path)
 		}
 	}
+	for _, o := range c.made {
+		prune(o.Dest, o.Path)
+	}
 	c.closePrep()
 }
 
 func (c *Change) closePrep() {
 	c.prep.Close()
 	os.Remove(c.prep.Name())
-}
-
-// carryOut performs the steps in the journal and then removes it.
-func carryOut(journal string, ops []op) error {
-	dirs := map[string]bool{}
-	for _, o := range ops {
-		if err := o.apply(); err != nil {
-			return fmt.Errorf("changing %s: %w", o.Dest, err)
-		}
-		dirs[filepath.Dir(o.Dest)] = true
-	}
-	for dir := range dirs {
-		if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("syncing %s: %w", dir, err)
-		}
-	}
-	return os.Remove(journal)
-}
-
-func (o op) apply() error {
-	switch o.Do {
-	case opPlace:
-		return place(o.Path, o.Dest)
-	case opLink:
-		tmp := stagedName(o.Dest)
-		if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := os.MkdirAll(filepath.Dir(o.Dest), 0o755); err != nil {
-			return err
-		}
-		if err := os.Symlink(o.Path, tmp); err != nil {
-			return err
-		}
-		return os.Rename(tmp, o.Dest)
-	case opRemove:
-		return os.RemoveAll(o.Dest)
-	case opPrune:
-		prune(o.Dest, o.Path)
-		return nil
-	}
-	return fmt.Errorf("the journal has an unknown step %q", o.Do)
-}
-
-func place(path, dest string) error {
-	fi, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
-		return err
-	}
-	if fi.IsDir() {
-		if err := os.RemoveAll(dest); err != nil {
-			return err
-		}
-	}
-	return os.Rename(path, dest)
-}
-
-func prune(dir, top string) {
-	top = filepath.Clean(top)
-	for dir = filepath.Clean(dir); strings.HasPrefix(dir, top+"/"); dir = filepath.Dir(dir) {
-		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return
-		}
-	}
-}
-
-// recover finishes changes whose journal is complete and removes what others
-// had prepared. The caller holds the lock.
-func (t Tree) recover() error {
-	dir := filepath.Join(t.Dir, ".journal")
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("reading the journal: %w", err)
-	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		switch filepath.Ext(path) {
-		case ".commit":
-			err = redo(path)
-		case ".prepare":
-			_, statErr := os.Stat(strings.TrimSuffix(path, ".prepare") + ".commit")
-			err = undo(path, statErr == nil)
-		default:
-			err = os.Remove(path)
-		}
-		if err != nil {
-			return fmt.Errorf("recovering from %s: %w", path, err)
-		}
-	}
-	return nil
-}
-
-func redo(journal string) error {
-	text, err := os.ReadFile(journal)
-	if err != nil {
-		return err
-	}
-	var ops []op
-	if err := json.Unmarshal(text, &ops); err != nil {
-		return err
-	}
-	return carryOut(journal, ops)
-}
-
-// undo removes what was prepared for a change that was never committed. For
-// one that was, only the list goes: redo needs the prepared files.
-func undo(list string, committed bool) error {
-	if !committed {
-		text, err := os.ReadFile(list)
-		if err != nil {
-			return err
-		}
-		for _, path := range strings.Split(string(text), "\n") {
-			if strings.HasSuffix(path, stagedSuffix) {
-				if err := os.RemoveAll(path); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return os.Remove(list)
 }
 
 func writeSynced(path string, content []byte, mode fs.FileMode) error {

@@ -66,12 +66,13 @@ func (t Tree) Lock(ctx context.Context, held string, wait func(holder string)) (
 	f.Truncate(0)
 	fmt.Fprintf(f, "process %d (%s)\n", os.Getpid(), strings.Join(os.Args, " "))
 	unlock = func() {
+		os.Remove(filepath.Join(t.Dir, ".journal")) // unless there is something in it
 		if names(path, f) {
 			os.Remove(path)
 		}
 		f.Close()
 	}
-	if err := t.recover(); err != nil {
+	if err := t.recover(func() {}); err != nil {
 		unlock()
 		return nil, err
 	}

@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 )
 
 // ID names a module: the DKMS unit.
@@ -38,7 +39,7 @@ func CheckName(what, s string) error {
 		return fmt.Errorf("the %s is empty", what)
 	case s == "." || s == "..", strings.HasPrefix(s, "-"), strings.HasPrefix(s, "."):
 		return fmt.Errorf("%q can't be a %s: it starts with %q", s, what, s[:1])
-	case strings.ContainsAny(s, "/\x00\n\t *?[]\\$`\"'"):
+	case strings.ContainsAny(s, "/ *?[]{}()<>|&;\\$`\"'"), strings.IndexFunc(s, unicode.IsControl) >= 0:
 		return fmt.Errorf("%q can't be a %s: it has a character that has no place in a file name", s, what)
 	case len(s) > 200:
 		return fmt.Errorf("the %s is longer than 200 bytes", what)
@@ -120,8 +121,11 @@ func (t Tree) ActiveLink(k Key) string {
 
 // Originals returns the directory that keeps the objects a module replaced.
 func (t Tree) Originals(k Key) string {
-	return filepath.Join(t.Module(k.Module), "original_module", k.Kernel, k.Arch)
+	return filepath.Join(t.Module(k.Module), originals, k.Kernel, k.Arch)
 }
+
+// originals is the name of the directory of all kept originals of a module.
+const originals = "original_module"
 
 func isDir(path string) bool {
 	fi, err := os.Stat(path)
@@ -183,7 +187,7 @@ func (t Tree) Modules(name, version string) []ID {
 	var ids []ID
 	for _, m := range subdirs(t.Dir, orAny(name)) {
 		for _, v := range subdirs(filepath.Join(t.Dir, m), orAny(version)) {
-			if strings.HasPrefix(v, "kernel-") && strings.Count(v, "-") > 1 {
+			if v == originals || strings.HasPrefix(v, "kernel-") && strings.Count(v, "-") > 1 {
 				continue
 			}
 			ids = append(ids, ID{m, v})
@@ -231,7 +235,7 @@ func subdirs(dir, pattern string) []string {
 		if strings.HasPrefix(name, ".") != strings.HasPrefix(pattern, ".") {
 			continue
 		}
-		if ok, err := filepath.Match(pattern, name); (err != nil || !ok) && name != pattern {
+		if ok, err := filepath.Match(strings.ReplaceAll(pattern, "[!", "[^"), name); (err != nil || !ok) && name != pattern {
 			continue
 		}
 		if e.IsDir() || isDir(filepath.Join(dir, name)) {

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// carryOut performs the steps in the journal, for the first time or again, and
+// then removes it.
+func carryOut(journal string, ops []op, step func()) error {
+	dirs := map[string]bool{}
+	for i, o := range ops {
+		if superseded(o, ops[i+1:]) {
+			continue
+		}
+		if err := o.apply(); err != nil {
+			return fmt.Errorf("changing %s: %w", o.Dest, err)
+		}
+		dirs[filepath.Dir(o.Dest)] = true
+		step()
+	}
+	for dir := range dirs {
+		if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("syncing %s: %w", dir, err)
+		}
+	}
+	return os.Remove(journal)
+}
+
+// superseded reports whether a later step has put something into the place of
+// o already, which o must not take away when it is repeated: there is nothing
+// left to put there again.
+func superseded(o op, later []op) bool {
+	return slices.ContainsFunc(later, func(l op) bool {
+		if l.Do != opPlace || !within(l.Dest, o.Dest) {
+			return false
+		}
+		_, err := os.Lstat(l.Path)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+}
+
+func (o op) apply() error {
+	switch o.Do {
+	case opPlace:
+		return place(o.Path, o.Dest)
+	case opLink:
+		tmp := stagedName(o.Dest)
+		if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(o.Dest), 0o755); err != nil {
+			return err
+		}
+		if err := os.Symlink(o.Path, tmp); err != nil {
+			return err
+		}
+		return os.Rename(tmp, o.Dest)
+	case opRemove:
+		return os.RemoveAll(o.Dest)
+	case opPrune:
+		prune(o.Dest, o.Path)
+		return nil
+	}
+	return fmt.Errorf("the journal has an unknown step %q", o.Do)
+}
+
+func place(path, dest string) error {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
+		return err
+	}
+	if fi.IsDir() {
+		if err := os.RemoveAll(dest); err != nil {
+			return err
+		}
+	}
+	return os.Rename(path, dest)
+}
+
+func prune(dir, top string) {
+	top = filepath.Clean(top)
+	for dir = filepath.Clean(dir); strings.HasPrefix(dir, top+"/"); dir = filepath.Dir(dir) {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
+}
+
+// recover finishes changes whose journal is complete and removes what others
+// had prepared. The caller holds the lock.
+func (t Tree) recover(step func()) error {
+	dir := filepath.Join(t.Dir, ".journal")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the journal: %w", err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch filepath.Ext(path) {
+		case ".commit":
+			err = redo(path, step)
+		case ".prepare":
+			_, statErr := os.Stat(strings.TrimSuffix(path, ".prepare") + ".commit")
+			err = undo(path, statErr == nil)
+		default:
+			err = os.Remove(path)
+		}
+		if err != nil {
+			return fmt.Errorf("recovering from %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func redo(journal string, step func()) error {
+	text, err := os.ReadFile(journal)
+	if err != nil {
+		return err
+	}
+	var ops []op
+	if err := json.Unmarshal(text, &ops); err != nil {
+		return err
+	}
+	return carryOut(journal, ops, step)
+}
+
+// undo removes what was prepared for a change that was never committed. For
+// one that was, only the list goes: redo needs the prepared files.
+func undo(list string, committed bool) error {
+	if !committed {
+		text, err := os.ReadFile(list)
+		if err != nil {
+			return err
+		}
+		for _, line := range strings.Split(string(text), "\n") {
+			path, top, whole := strings.Cut(line, "\x00")
+			if !whole || !strings.HasSuffix(path, stagedSuffix) {
+				continue
+			}
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+			prune(filepath.Dir(path), top)
+		}
+	}
+	return os.Remove(list)
+}
