@@ -113,9 +113,14 @@ func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, e
 	return f
 }
 
-func (e *Engine) register(id state.ID, source string) error {
+func (e *Engine) register(id state.ID, source string) (err error) {
 	e.commits.Lock()
 	defer e.commits.Unlock()
+	defer func() {
+		if err != nil {
+			e.tree.Prune(e.tree.Build(id))
+		}
+	}()
 	if err := os.MkdirAll(e.tree.Build(id), 0o755); err != nil {
 		return fmt.Errorf("adding %s: %w", id, err)
 	}
