@@ -50,7 +50,7 @@ var optionTable = []Option{
 	{Long: "--json", Help: "print JSON (status, list, config)"},
 	{Long: "--verbose", Help: "show commands and their output"},
 	{Long: "--quiet", Short: "-q", Help: "print nothing; the exit code tells"},
-	{Long: "--debug", Help: "as --verbose, and show every command that is run"},
+	{Long: "--debug", Help: "as --verbose"},
 	{Long: "--version", Short: "-V", Help: "print the version"},
 	{Long: "--help", Short: "-h", Help: "print help, after an action that of the action"},
 	{Long: "--no-initrd", Old: true, Help: "ignored"},

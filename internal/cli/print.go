@@ -119,6 +119,11 @@ func printJSON(w io.Writer, v any) error {
 // ListSchema names the form of `list --json`.
 const ListSchema = "dkms-list/1"
 
+type listDocument struct {
+	Schema  string     `json:"schema"`
+	Modules []listItem `json:"modules"`
+}
+
 type listItem struct {
 	Module    string   `json:"module"`
 	Version   string   `json:"version"`
@@ -140,7 +145,7 @@ func list(_ context.Context, c *command) error {
 		for _, r := range rows {
 			items = append(items, listItem{r.ID.Module, r.ID.Version, r.Source, r.Broken, kernelNames(r.Built), kernelNames(r.Installed)})
 		}
-		return printJSON(c.io.Out, map[string]any{"schema": ListSchema, "modules": items})
+		return printJSON(c.io.Out, listDocument{ListSchema, items})
 	}
 	for _, r := range rows {
 		var parts []string
@@ -213,7 +218,24 @@ func indexed(name string) bool {
 	return false
 }
 
-func configDocument(m *conf.Module, v conf.Verdict, t plan.Target) any {
+type configDoc struct {
+	Schema     string                       `json:"schema"`
+	File       string                       `json:"file"`
+	Module     string                       `json:"module"`
+	Version    string                       `json:"version"`
+	Kernel     string                       `json:"kernel"`
+	Arch       string                       `json:"arch"`
+	Directives map[string]map[string]string `json:"directives"`
+	Make       string                       `json:"make"`
+	Patches    []string                     `json:"patches"`
+	Depends    []string                     `json:"build_depends"`
+	Auto       bool                         `json:"autoinstall"`
+	Applies    bool                         `json:"applies"`
+	Reason     string                       `json:"reason"`
+	Deprecated []string                     `json:"deprecated"`
+}
+
+func configDocument(m *conf.Module, v conf.Verdict, t plan.Target) configDoc {
 	values := map[string]map[string]string{}
 	for name, array := range m.Vars {
 		values[name] = map[string]string{}
@@ -221,12 +243,15 @@ func configDocument(m *conf.Module, v conf.Verdict, t plan.Target) any {
 			values[name][fmt.Sprint(i)] = s
 		}
 	}
-	return map[string]any{
-		"schema": ConfigSchema, "file": m.File, "module": m.Name, "version": m.Version, "kernel": t.Kernel, "arch": t.Arch,
-		"directives": values, "make": m.Make, "patches": m.Patches, "build_depends": m.BuildDepends, "autoinstall": m.Autoinstall,
-		"applies": v.OK, "reason": v.Reason, "deprecated": m.Deprecated,
+	return configDoc{
+		Schema: ConfigSchema, File: m.File, Module: m.Name, Version: m.Version, Kernel: t.Kernel, Arch: t.Arch,
+		Directives: values, Make: m.Make, Patches: list0(m.Patches), Depends: list0(m.BuildDepends), Auto: m.Autoinstall,
+		Applies: v.OK, Reason: v.Reason, Deprecated: list0(m.Deprecated),
 	}
 }
+
+// list0 makes an empty list of none, for JSON.
+func list0(s []string) []string { return append([]string{}, s...) }
 
 func shellQuote(s string) string {
 	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+=:,@%") == "" {
