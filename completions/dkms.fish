@@ -82,7 +82,7 @@ complete -c dkms -l installtree -xa '(__fish_complete_directories)' -d 'where ke
 complete -c dkms -l root -xa '(__fish_complete_directories)' -d 'work on another root directory, on the kernels in it'
 complete -c dkms -l verbose -f -d 'show commands and their output'
 complete -c dkms -s q -l quiet -f -d 'print nothing; the exit code tells'
-complete -c dkms -l debug -f -d 'as --verbose, and show every command that is run'
+complete -c dkms -l debug -f -d 'as --verbose'
 complete -c dkms -s V -l version -f -d 'print the version'
 complete -c dkms -s h -l help -f -d 'print help, after an action that of the action'
 complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config autoinstall match mktarball' -s m -l module -xa '(__dkms_modules)' -d 'the module, as <name> or <name>/<version>'
