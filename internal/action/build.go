@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -128,9 +129,24 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 	var f *build.Failure
 	if errors.As(err, &f) {
 		w.reportProblem(ctx, s.Key)
-		return buildFailure(f)
+		return w.withCompiler(buildFailure(f), f.Cause)
 	}
 	return err
+}
+
+// absentCompiler matches what make and shells say of a compiler that the
+// module's or the kernel's makefile names and that isn't installed.
+var absentCompiler = regexp.MustCompile(`(?:^|[ /])([a-z0-9_-]*(?:gcc|clang)[a-z0-9.-]*): (?:command not found|not found|No such file or directory)$`)
+
+// withCompiler adds to a failure the package to install if a compiler was
+// missing.
+func (w *performance) withCompiler(f *Failure, cause string) *Failure {
+	if m := absentCompiler.FindStringSubmatch(cause); m != nil {
+		if pkg := w.distro.CompilerPackage(m[1]); pkg != "" {
+			f.hint("Install the compiler with: %s", w.distro.InstallCommand(pkg))
+		}
+	}
+	return f
 }
 
 // buildFailure names the log and, for a failed command, how to run it again.
@@ -144,6 +160,9 @@ func buildFailure(b *build.Failure) *Failure {
 	f.Status = b.Status
 	if b.Cause != "" {
 		f.hint("The first error: %s", b.Cause)
+	}
+	if b.LastWords != "" {
+		f.hint("It said last: %s", b.LastWords)
 	}
 	if b.Stage != build.Prepare {
 		f.hint("All that the commands said is in %s", b.Log)

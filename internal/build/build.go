@@ -84,6 +84,9 @@ type Failure struct {
 	Log string
 	// Cause is the line of the log that tells best what went wrong, or "".
 	Cause string
+	// LastWords is the last line that the failed command wrote, for want of
+	// a Cause.
+	LastWords string
 	// Replay is a line that runs the failed command again.
 	Replay string
 }
@@ -140,7 +143,7 @@ func (w *work) stages(ctx context.Context) (err error) {
 			if !errors.As(err, &f) {
 				f = &Failure{Stage: s.name, Err: err, Log: w.logPath()}
 			}
-			f.Cause = w.firstError()
+			w.explain(f)
 			return f
 		}
 	}

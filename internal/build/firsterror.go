@@ -22,9 +22,10 @@ var causeTable = []*regexp.Regexp{
 	regexp.MustCompile(`^make(\[\d+\])?: \*\*\* `),
 }
 
-// FirstError returns the line of a build log that tells best why the build
-// failed, or "". Warnings and notes, such as the harmless one about BTF and
-// vmlinux, are never returned.
+// FirstError returns the line of a build log that tells best why the last
+// command in it failed, or "". Warnings and notes, such as the harmless one
+// about BTF and vmlinux, are never returned, and neither is what earlier
+// commands said: the probes of a configure script fail as a rule.
 func FirstError(log []byte) string {
 	found := make([]string, len(causeTable))
 	lines := bufio.NewScanner(bytes.NewReader(log))
@@ -32,6 +33,7 @@ func FirstError(log []byte) string {
 	for lines.Scan() {
 		line := strings.TrimRight(lines.Text(), "\r ")
 		if strings.HasPrefix(line, "# command: ") {
+			clear(found)
 			continue
 		}
 		for i, p := range causeTable {
@@ -48,14 +50,36 @@ func FirstError(log []byte) string {
 	return ""
 }
 
-// firstError reads the cause of a failure out of the build's log.
-func (w *work) firstError() string {
+// LastWords returns the last line that the last command of a build log wrote,
+// or "".
+func LastWords(log []byte) string {
+	last := ""
+	lines := bufio.NewScanner(bytes.NewReader(log))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		switch {
+		case strings.HasPrefix(line, "# command: "):
+			last = ""
+		case strings.HasPrefix(line, "# exit code: "), strings.HasPrefix(line, "# elapsed time: "), line == ruler, line == "":
+		default:
+			last = line
+		}
+	}
+	return last
+}
+
+// explain reads the cause of a failure out of the build's log.
+func (w *work) explain(f *Failure) {
 	if w.log == nil {
-		return ""
+		return
 	}
 	text, err := os.ReadFile(w.log.path)
 	if err != nil {
-		return ""
+		return
 	}
-	return FirstError(text)
+	f.Cause = FirstError(text)
+	if f.Cause == "" && f.Replay != "" {
+		f.LastWords = LastWords(text)
+	}
 }
