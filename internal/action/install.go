@@ -69,8 +69,11 @@ func (w *performance) installStep(ctx context.Context, s plan.Step, t plan.Targe
 }
 
 func installFailure(i *install.Failure) *Failure {
-	if i.Problem == install.PreInstallFailed {
+	switch i.Problem {
+	case install.PreInstallFailed:
 		return fail(PreInstallFailed, i.Err, "Nothing was installed. --force installs nevertheless.")
+	case install.NothingToPlace:
+		return fail(InstallFailed, i.Err, "You may override by specifying --force.")
 	}
 	return fail(InstallFailed, i.Err)
 }

@@ -153,6 +153,18 @@ func (a *args) positional(word string) error {
 	return nil
 }
 
+// archiveName is the archive, or the word that was taken for a module because
+// no file has that name.
+func (a *args) archiveName() string {
+	if a.archive == "" && a.version != "" {
+		return a.module + "/" + a.version
+	}
+	if a.archive == "" {
+		return a.module
+	}
+	return a.archive
+}
+
 func isFile(path string) bool {
 	fi, err := os.Stat(path)
 	return err == nil && fi.Mode().IsRegular()

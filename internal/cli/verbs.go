@@ -134,7 +134,7 @@ var verbTable = []Verb{
 		Options: with(kernelOptions, []string{"--archive", "--force", "--dry-run"}),
 		Codes:   []action.Reason{action.NotRoot, action.NoStub, action.NoArchive, action.NoConfInArchive, action.BadArchive, action.AlreadyLoaded, action.BadConf},
 		run: func(ctx context.Context, c *command) error {
-			return c.engine.LoadTarball(ctx, c.args.archive, c.targets[0])
+			return c.engine.LoadTarball(ctx, c.args.archiveName(), c.targets[0])
 		},
 	},
 	{

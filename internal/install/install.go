@@ -137,18 +137,10 @@ func Find(dir, name string) (path string, ok bool) {
 
 // place checks each object against what the kernel has and switches the set.
 func (j Job) place(objects []object) (placed []string, err error) {
-	var accepted []object
 	there := j.present(objects)
-	for _, o := range objects {
-		if err := j.acceptable(o, there[o.Dest]); err != nil {
-			fmt.Fprintf(j.Err, "\nError! %v\n", err)
-			fmt.Fprintln(j.Err, "You may override by specifying --force.")
-			continue
-		}
-		accepted = append(accepted, o)
-	}
-	if len(objects) > 0 && len(accepted) == 0 {
-		return nil, &Failure{NothingToPlace, fmt.Errorf("no object of %s was installed for kernel %s", j.Key.ID, j.Key.Kernel)}
+	accepted, err := j.choose(objects, there)
+	if err != nil {
+		return nil, err
 	}
 	c, err := j.Tree.Begin()
 	if err != nil {
@@ -169,6 +161,26 @@ func (j Job) place(objects []object) (placed []string, err error) {
 		return nil, &Failure{PlacingFailed, err}
 	}
 	return placed, nil
+}
+
+// choose returns the objects that may be placed and shows why others may not;
+// if none may, that is the error.
+func (j Job) choose(objects []object, there map[string][]string) (accepted []object, err error) {
+	var refused []error
+	for _, o := range objects {
+		if err := j.acceptable(o, there[o.Dest]); err != nil {
+			refused = append(refused, err)
+			continue
+		}
+		accepted = append(accepted, o)
+	}
+	if len(refused) > 0 && len(accepted) == 0 {
+		return nil, &Failure{NothingToPlace, fmt.Errorf("%s can't be installed for kernel %s: %w", j.Key.ID, j.Key.Kernel, errors.Join(refused...))}
+	}
+	for _, err := range refused {
+		fmt.Fprintf(j.Err, "Warning: not installing an object of %s: %v\n", j.Key.ID, err)
+	}
+	return accepted, nil
 }
 
 // stage prepares one object, and keeps the one it takes the place of.
