@@ -92,7 +92,9 @@ func (m *maker) mustBuild(id state.ID, t Target, after []int) int {
 	}
 	missing := m.f.missing(r.Conf.BuildDepends, t)
 	missing = slices.DeleteFunc(missing, func(d string) bool { return m.installs[t][d] > 0 })
-	after = append(slices.Clone(after), m.prepare(t, after))
+	// Only its own add may keep a kernel from being prepared: other modules
+	// wait for the same step.
+	after = append(slices.Clone(after), m.prepare(t, some(m.addFirst(id))))
 	if len(missing) > 0 && !m.o.Force {
 		return m.add(Step{Kind: Refuse, Reason: MissingDepends, Detail: missing, Key: key, After: after, Group: m.group(), Why: "not installed: " + strings.Join(missing, " ")})
 	}
@@ -206,22 +208,38 @@ func (m *maker) rebuilds() {
 		return
 	}
 	for _, t := range slices.Clone(m.targets) {
-		for again := true; again; {
-			again = false
-			for _, mod := range m.f.Modules {
-				if deps := m.outdated(mod.ID, t); len(deps) > 0 {
-					m.rebuild(mod.ID, t, deps)
-					again = true
-				}
-			}
+		for id, deps, ok := m.nextRebuild(t); ok; id, deps, ok = m.nextRebuild(t) {
+			m.rebuild(id, t, deps)
 		}
 	}
+}
+
+// nextRebuild returns an outdated module that depends on no other outdated
+// one, or in a circle any of them, with the steps that made it outdated.
+func (m *maker) nextRebuild(t Target) (id state.ID, deps []int, ok bool) {
+	due := map[string]bool{}
+	var ids []state.ID
+	for _, mod := range m.f.Modules {
+		if len(m.outdated(mod.ID, t)) > 0 {
+			ids = append(ids, mod.ID)
+			due[mod.ID.Module] = true
+		}
+	}
+	if len(ids) == 0 {
+		return state.ID{}, nil, false
+	}
+	free := slices.IndexFunc(ids, func(id state.ID) bool {
+		depends := m.f.Results[t.Key(id)].Conf.BuildDepends
+		return !slices.ContainsFunc(depends, func(d string) bool { return due[d] && d != id.Module })
+	})
+	id = ids[max(free, 0)]
+	return id, m.outdated(id, t), true
 }
 
 // outdated returns the install steps that make the result of id outdated.
 func (m *maker) outdated(id state.ID, t Target) []int {
 	r := m.f.Results[t.Key(id)]
-	if !r.Built || r.Conf == nil || !r.Conf.BuildDependsRebuild || m.installs[t][id.Module] > 0 {
+	if !r.Built || r.Conf == nil || !r.Conf.BuildDependsRebuild || m.installs[t][id.Module] > 0 || m.f.outranked(id, t) {
 		return nil
 	}
 	var steps []int
@@ -235,6 +253,10 @@ func (m *maker) outdated(id state.ID, t Target) []int {
 
 func (m *maker) rebuild(id state.ID, t Target, after []int) {
 	key := t.Key(id)
+	if reason, detail := m.refusal(m.f.Results[key], id, t); reason != Needed {
+		m.placed(id, t, Step{Kind: Refuse, Reason: reason, Detail: detail, Key: key, After: after, Group: m.group(), Why: strings.Join(detail, " ")})
+		return
+	}
 	m.prepared[t] = 0
 	prep := m.prepare(t, after)
 	group := m.group()

@@ -63,11 +63,12 @@ func Execute(ctx context.Context, p *Plan, width int, do func(context.Context, S
 		if started && running < max(width, 1) {
 			continue
 		}
-		if running > 0 {
-			e := <-ends
-			running--
-			finish(e.i, e.err)
+		if running == 0 {
+			panic("plan: steps wait for each other")
 		}
+		e := <-ends
+		running--
+		finish(e.i, e.err)
 	}
 	return outcomes
 }

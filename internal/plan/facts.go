@@ -3,8 +3,11 @@
 package plan
 
 import (
+	"slices"
+
 	"dkms-go/internal/conf"
 	"dkms-go/internal/state"
+	"dkms-go/internal/vercmp"
 )
 
 // Facts is what the machine looked like when the plan was made.
@@ -70,6 +73,18 @@ func (f *Facts) installed(name string, t Target) (version string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// outranked reports whether another version of the same module stands for it
+// when its dependencies change: the installed one, else the highest one built.
+func (f *Facts) outranked(id state.ID, t Target) bool {
+	if f.Results[t.Key(id)].Installed {
+		return false
+	}
+	return slices.ContainsFunc(f.Modules, func(m Module) bool {
+		r := f.Results[t.Key(m.ID)]
+		return m.ID.Module == id.Module && m.ID != id && r.Built && (r.Installed || vercmp.Less(id.Version, m.ID.Version))
+	})
 }
 
 // missing returns those build dependencies that no version is installed of.
