@@ -22,10 +22,18 @@ import (
 // Copy copies the directory from to the directory to, which is made if it is
 // missing; files that are there already are replaced, others stay. Data is
 // shared between the copies where the file system can (copy_file_range(2)).
-// Device nodes, sockets and fifos are an error: nothing to build from.
+// Device nodes, sockets and fifos are an error: nothing to build from. So is a
+// copy into itself. If from is a symbolic link, what it leads to is copied.
 func Copy(from, to string) error {
 	var dirs []string
-	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+	from, err := filepath.EvalSymlinks(from)
+	if err != nil {
+		return fmt.Errorf("copying a directory: %w", err)
+	}
+	if err := outside(from, to); err != nil {
+		return fmt.Errorf("copying %s: %w", from, err)
+	}
+	err = filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -54,6 +62,28 @@ func Copy(from, to string) error {
 		}
 	}
 	return nil
+}
+
+// outside fails if to is, or would be made, in the directory from: the copy
+// would never end.
+func outside(from, to string) error {
+	for dir := filepath.Clean(to); ; dir = filepath.Dir(dir) {
+		real, err := filepath.EvalSymlinks(dir)
+		if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for ; ; real = filepath.Dir(real) {
+			if real == from {
+				return fmt.Errorf("%s is inside of it", to)
+			}
+			if real == filepath.Dir(real) {
+				return nil
+			}
+		}
+	}
 }
 
 func copyLink(from, to string) error {

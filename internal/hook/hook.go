@@ -7,13 +7,13 @@ package hook
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"dkms-go/internal/host"
 	"dkms-go/internal/run"
-	"io"
 )
 
 // Script is one script of a module.
@@ -46,11 +46,13 @@ func (s Script) Command(p host.Paths) (dir, line string, ok bool) {
 // at blanks and wildcards are expanded, nothing else, as upstream does for the
 // hooks of add, install and remove.
 func (s Script) Run(ctx context.Context, p host.Paths, env []string, out, errw io.Writer) error {
-	dir, line, ok := s.Command(p)
+	dir, _, ok := s.Command(p)
 	if !ok {
 		return ErrNotExecutable
 	}
-	c := run.Cmd{Argv: words(line, dir), Dir: dir, Env: env, Stdout: out, Stderr: errw}
+	argv := words(s.Directive, dir)
+	argv[0] = dir + "/" + argv[0]
+	c := run.Cmd{Argv: argv, Dir: dir, Env: env, Stdout: out, Stderr: errw}
 	return c.Run(ctx)
 }
 

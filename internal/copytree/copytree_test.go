@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package copytree
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var then = time.Unix(1e9, 5000)
+
+// must stops a test at an error.
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// source makes a tree with what cp -a has to keep.
+func source(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir() + "/from"
+	must(t,
+		os.MkdirAll(dir+"/sub/empty", 0o755),
+		os.WriteFile(dir+"/plain", []byte("plain"), 0o644),
+		os.WriteFile(dir+"/sub/script", []byte("#!/bin/sh\n"), 0o755),
+		os.WriteFile(dir+"/sub/secret", nil, 0o600),
+		os.Symlink("sub/script", dir+"/link"),
+		os.Symlink("/nowhere/at/all", dir+"/dangling"),
+		os.Symlink("..", dir+"/sub/up"),
+		os.Chmod(dir+"/sub/empty", 0o500),
+		os.Chmod(dir+"/sub/script", 0o755|fs.ModeSetuid),
+		os.Chown(dir+"/sub/secret", 1234, 4321),
+		os.Chmod(dir+"/sub", 0o555),
+		os.Chtimes(dir+"/plain", then, then),
+		os.Chtimes(dir+"/sub", then, then),
+	)
+	return dir
+}
+
+// compare checks that two trees have the same entries and attributes.
+func compare(t *testing.T, from, to string) {
+	t.Helper()
+	n := 0
+	must(t, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		n++
+		rel, _ := filepath.Rel(from, path)
+		a, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		b, err := os.Lstat(filepath.Join(to, rel))
+		if err != nil {
+			return err
+		}
+		x, y := a.Sys().(*syscall.Stat_t), b.Sys().(*syscall.Stat_t)
+		if a.Mode() != b.Mode() || x.Uid != y.Uid || x.Gid != y.Gid {
+			t.Errorf("%s: %v %d:%d, want %v %d:%d", rel, b.Mode(), y.Uid, y.Gid, a.Mode(), x.Uid, x.Gid)
+		}
+		if a.Mode()&fs.ModeSymlink != 0 {
+			l, _ := os.Readlink(path)
+			if m, _ := os.Readlink(filepath.Join(to, rel)); l != m {
+				t.Errorf("%s leads to %s, want %s", rel, m, l)
+			}
+			return nil
+		}
+		if !a.ModTime().Equal(b.ModTime()) {
+			t.Errorf("%s: %v, want %v", rel, b.ModTime(), a.ModTime())
+		}
+		if !a.IsDir() {
+			l, _ := os.ReadFile(path)
+			if m, _ := os.ReadFile(filepath.Join(to, rel)); string(l) != string(m) {
+				t.Errorf("%s: %q, want %q", rel, m, l)
+			}
+		}
+		return nil
+	}))
+	if n < 9 {
+		t.Errorf("only %d entries", n)
+	}
+}
+
+func TestCopyKeepsAttributes(t *testing.T) {
+	from, to := source(t), t.TempDir()+"/new/to"
+	must(t, os.Mkdir(filepath.Dir(to), 0o755), Copy(from, to))
+	compare(t, from, to)
+	must(t, Copy(from, to)) // over itself
+	compare(t, from, to)
+}
+
+func TestCopyMerges(t *testing.T) {
+	from, to := source(t), t.TempDir()
+	must(t,
+		os.WriteFile(to+"/plain", []byte("older and longer"), 0o400),
+		os.WriteFile(to+"/other", []byte("stays"), 0o644),
+		os.WriteFile(to+"/link", []byte("was a file"), 0o644),
+		os.Symlink(to+"/other", to+"/victim"),
+		os.WriteFile(from+"/victim", []byte("not through the link"), 0o644),
+		Copy(from, to))
+	compare(t, from, to)
+	if text, _ := os.ReadFile(to + "/other"); string(text) != "stays" {
+		t.Errorf("a file was written through a link: %q", text)
+	}
+}
+
+func TestCopyOfALink(t *testing.T) {
+	from, to := source(t), t.TempDir()+"/to"
+	link := t.TempDir() + "/link"
+	must(t, os.Symlink(from, link), Copy(link, to))
+	compare(t, from, to)
+	dotted := t.TempDir() + "/to"
+	must(t, Copy(link+"/.", dotted))
+	compare(t, from, dotted)
+}
+
+func TestCopyRefuses(t *testing.T) {
+	from := source(t)
+	inner := t.TempDir() + "/alias"
+	must(t, os.Symlink(from, inner))
+	for name, to := range map[string]string{"itself": from, "below": from + "/new/deep", "by a link": inner + "/new"} {
+		if err := Copy(from, to); err == nil || !strings.Contains(err.Error(), "inside") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := Copy(from+"/none", t.TempDir()); !os.IsNotExist(unwrapAll(err)) {
+		t.Error(err)
+	}
+	must(t, Copy(from, from+"-beside")) // begins with the same letters only
+	must(t, unix.Mkfifo(from+"/fifo", 0o600))
+	if err := Copy(from, t.TempDir()+"/to"); err == nil || !strings.Contains(err.Error(), "fifo") {
+		t.Error(err)
+	}
+}
+
+func unwrapAll(err error) error {
+	for {
+		u, ok := err.(interface{ Unwrap() error })
+		if !ok || u.Unwrap() == nil {
+			return err
+		}
+		if _, ok := err.(*fs.PathError); ok {
+			return err
+		}
+		err = u.Unwrap()
+	}
+}
+
+func TestCopyToAFullDisk(t *testing.T) {
+	from, to := source(t), t.TempDir()
+	must(t, os.WriteFile(from+"/big", make([]byte, 200<<10), 0o644), unix.Mount("tmpfs", to, "tmpfs", 0, "size=64k"))
+	t.Cleanup(func() { unix.Unmount(to, unix.MNT_DETACH) })
+	if err := Copy(from, to+"/x"); err == nil || !strings.Contains(err.Error(), "no space") {
+		t.Error(err)
+	}
+}
