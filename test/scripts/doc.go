@@ -25,6 +25,9 @@
 //	                          stand for the texts about original, different
 //	                          and missing objects. -all asks for all modules.
 //	says LINE...              the last stdout has the lines, in this order
+//	adds, installs, uninstalls, skips, deletes, attempts, outcome
+//	                          the last stdout has these known lines, and the
+//	                          files are as they say: see progress_test.go
 //	silent                    the last command wrote nothing at all
 //	quiet                     the last command wrote nothing to stderr
 //	log PATH FILE             a log is FILE, apart from times and make's output

@@ -42,6 +42,8 @@ func (m *machine) commands() map[string]command {
 	cmds := map[string]command{
 		"dkms": m.dkms, "run": m.run, "status": m.status, "says": m.says, "silent": m.silent, "quiet": m.quiet,
 		"log": m.log, "link": m.link, "modinfo": m.modinfo, "signed": m.signed, "unsigned": m.unsigned,
+		"adds": m.adds, "installs": m.installs, "uninstalls": m.uninstalls, "skips": m.skips, "deletes": m.deletes,
+		"attempts": m.attempts, "outcome": m.outcome,
 		"source": m.source, "put": m.put, "clean": m.clean, "snapshot": m.snapshot, "unchanged": m.unchanged,
 	}
 	for name, f := range cmds {

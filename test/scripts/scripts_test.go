@@ -52,7 +52,7 @@ func runScript(t *testing.T, file string, samples []sample) {
 	if peer == "" {
 		root.AddBinary()
 	}
-	testscript.Run(t, testscript.Params{
+	testscript.RunT(one{t}, testscript.Params{
 		Files:               []string{file},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -71,6 +71,16 @@ func runScript(t *testing.T, file string, samples []sample) {
 		},
 	})
 }
+
+// one makes a test with a single script of its own: without a test below it,
+// which would wait for a place that the tests above hold.
+type one struct{ *testing.T }
+
+func (t one) Parallel() {}
+
+func (t one) Run(_ string, f func(testscript.T)) { f(t) }
+
+func (t one) Verbose() bool { return testing.Verbose() }
 
 // prepare puts the peer, the signing tool's link and the samples into the
 // root.
