@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -39,9 +40,36 @@ type world struct {
 	dir string
 }
 
+// template is a world that every test gets a copy of.
+var template = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "dkms-world-") })
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := template(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+var filled sync.Once
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	dir, err := template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	filled.Do(func() { fill(t, dir) })
 	w := &world{t, t.TempDir()}
+	if err := os.CopyFS(w.dir, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func fill(t *testing.T, dir string) {
+	t.Helper()
+	w := &world{t, dir}
 	for _, dir := range []string{"proc", "dev", "sys", "tmp", "run", "usr/src", "var/lib/dkms", "etc/dkms", "lib/modules/" + release + "/kernel/drivers"} {
 		w.mkdir(dir)
 	}
@@ -50,10 +78,11 @@ func newWorld(t *testing.T) *world {
 	w.write("lib/modules/"+release+"/build/Makefile", kbuild)
 	w.write("lib/modules/"+release+"/build/.config", "CONFIG_MODULES=y\n")
 	w.write("lib/modules/"+release+"/build/include/config/kernel.release", release+"\n")
+	w.write("lib/modules/"+release+"/kernel/drivers/null.c", source("0", 0))
+	lab.MustExec(t, "gcc", "-c", "-o", w.tree("kernel/drivers/null.ko"), w.tree("kernel/drivers/null.c"))
 	w.write("lib/modules/"+release+"/modules.order", "")
 	w.write("lib/modules/"+release+"/modules.builtin", "")
 	lab.MustExec(t, "depmod", "-b", w.dir, release)
-	return w
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
@@ -130,12 +159,13 @@ func (w *world) mount(source, target, fstype string, flags uintptr, data string)
 	})
 }
 
-// readOnly makes a directory of the root read-only until the returned
-// function, or the end of the test.
+// readOnly makes a directory of the root read-only until the end of the test.
 func (w *world) readOnly(dir string) {
 	w.t.Helper()
 	w.mount(w.path(dir), dir, "", unix.MS_BIND, "")
-	w.mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
+	if err := unix.Mount("", w.path(dir), "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // snapshot returns what is below dir: a line for each file, with its mode and
