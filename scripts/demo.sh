@@ -29,7 +29,7 @@ check_object() {
 set -o pipefail
 
 step "packages needed to build (compilers, kmod, ...)"
-scripts/deps.sh
+scripts/deps.sh demo
 echo "  all installed"
 
 step "build bin/dkms"

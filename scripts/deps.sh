@@ -1,14 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs the Debian packages that the build, the lab and the tests need.
-# Does nothing, and needs no network, when all are installed.
+# Installs the Debian packages that the build, the lab and the tests need, or
+# with the argument "demo" only those of the demonstration. Does nothing, and
+# needs no network, when all are installed.
 set -eu
 
 packages=(
-  make gcc gcc-12 libc6-dev patch kmod binutils perl bash
-  xz-utils zstd gzip cpio openssl ca-certificates
-  busybox-static debootstrap dpkg-dev pahole shellcheck git mount util-linux
+  make gcc gcc-12 libc6-dev patch kmod binutils bash xz-utils zstd ca-certificates mount
 )
+if [ "${1:-all}" != demo ]; then
+  packages+=(
+    perl gzip cpio openssl busybox-static debootstrap dpkg-dev pahole shellcheck git util-linux
+  )
+fi
 
 missing=()
 for p in "${packages[@]}"; do
