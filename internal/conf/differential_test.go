@@ -7,7 +7,6 @@ import (
 	"context"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -15,14 +14,12 @@ import (
 	"testing"
 
 	"dkms-go/internal/host"
+	command "dkms-go/internal/run"
 )
 
-// realBash runs a script in the machine's bash.
+// realBash runs a script in the machine's bash, and ends its children with it.
 func realBash(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "bash", "-c", script)
-	cmd.Env, cmd.Dir = env, dir
-	cmd.WaitDelay = killAfter
-	return cmd.Output()
+	return command.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Grace: killAfter}.Output(ctx)
 }
 
 // testKernels are the releases of the lab.
