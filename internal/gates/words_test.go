@@ -169,3 +169,12 @@ func TestNoTraces(t *testing.T) {
 		}
 	}
 }
+
+// TestPrefix keeps the opening of errors, which programs look for, in cli.
+func TestPrefix(t *testing.T) {
+	for _, s := range program(t) {
+		if s.dir() != filepath.Join("internal", "cli") && strings.Contains(s.text, `Error! `) {
+			t.Errorf("%s writes \"Error!\"; showing failures is cli's", s.path)
+		}
+	}
+}
