@@ -118,10 +118,7 @@ func (j Job) Located(name, location string) string {
 	if !ok {
 		return ""
 	}
-	ours, err := version(from)
-	if err != nil {
-		return ""
-	}
+	ours, unknown := version(from)
 	tree := j.Paths.KernelTree(j.Key.Kernel)
 	for _, dir := range []string{j.Dir(location), location} {
 		path, ok := Find(filepath.Join(tree, dir), name)
@@ -131,7 +128,7 @@ func (j Job) Located(name, location string) string {
 		if same(from, path) {
 			return path
 		}
-		if theirs, err := version(path); err == nil && theirs.version == ours.version {
+		if theirs, err := version(path); err == nil && unknown == nil && theirs.version == ours.version {
 			return path
 		}
 	}

@@ -185,10 +185,10 @@ func (j Job) choose(objects []object, there map[string][]string) (accepted []obj
 
 // stage prepares one object, and keeps the one it takes the place of.
 func (j Job) stage(c *state.Change, o object, there []string) error {
-	if _, active := j.Tree.Active(j.Key); !active {
-		if err := j.keepOriginal(c, o, there); err != nil {
-			return err
-		}
+	if _, active := j.Tree.Active(j.Key); active {
+		dropTwins(c, o)
+	} else if err := j.keepOriginal(c, o, there); err != nil {
+		return err
 	}
 	fmt.Fprintf(j.Out, "Installing %s\n", o.dest)
 	if j.Symlink {
@@ -196,6 +196,17 @@ func (j Job) stage(c *state.Change, o object, there []string) error {
 		return nil
 	}
 	return c.StageCopy(o.from, o.dest)
+}
+
+// dropTwins removes the same object in another compression, as an earlier build
+// has left it: depmod(8) would have the choice.
+func dropTwins(c *state.Change, o object) {
+	for _, suffix := range []ko.Compression{ko.None, ko.Zstd, ko.XZ, ko.Gzip} {
+		twin := filepath.Join(filepath.Dir(o.dest), o.Dest+".ko"+string(suffix))
+		if _, err := os.Lstat(twin); err == nil && twin != o.dest {
+			c.Remove(twin)
+		}
+	}
 }
 
 // keepOriginal moves the object that the kernel has under the same name, the

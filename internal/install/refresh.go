@@ -46,7 +46,7 @@ func Refresh(ctx context.Context, p host.Paths, release string, env []string) (b
 }
 
 // depmodBase makes a directory in which depmod finds the install tree at the
-// place it insists on, lib/modules.
+// place it insists on: lib/modules, or usr/lib/modules where kmod was built so.
 func depmodBase(p host.Paths) (base string, cleanup func(), err error) {
 	base, err = os.MkdirTemp(p.Temp, "dkms-depmod-")
 	if err != nil {
@@ -59,6 +59,9 @@ func depmodBase(p host.Paths) (base string, cleanup func(), err error) {
 	}
 	if err == nil {
 		err = os.Symlink(target, filepath.Join(base, "lib", "modules"))
+	}
+	if err == nil {
+		err = os.Symlink(".", filepath.Join(base, "usr"))
 	}
 	if err != nil {
 		cleanup()
