@@ -186,8 +186,9 @@ func (e *Engine) tell(t plan.Target, what string, modules []string) {
 // indexFailure returns the failure of a step that belongs to no module.
 func indexFailure(a *plan.Auto, outcomes []error) error {
 	for i, s := range a.Steps {
-		if s.Kind == plan.Refresh && outcomes[i] != nil {
-			return outcomes[i]
+		var cancelled *plan.Cancelled
+		if err := outcomes[i]; s.Kind == plan.Refresh && err != nil && !errors.As(err, &cancelled) {
+			return err
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"dkms-go/internal/conf"
 	"dkms-go/internal/install"
@@ -125,8 +126,12 @@ type Listing struct {
 }
 
 // List lists the modules of the tree with the kernels that each is built and
-// installed for.
-func (e *Engine) List(f Filter) []Listing {
+// installed for, of those kernels that match one of the patterns; none match
+// all.
+func (e *Engine) List(f Filter, kernels []string) []Listing {
+	if len(kernels) == 0 {
+		kernels = []string{""}
+	}
 	var list []Listing
 	for _, id := range e.tree.Modules(f.Module, f.Version) {
 		c := e.tree.Condition(id)
@@ -135,7 +140,11 @@ func (e *Engine) List(f Filter) []Listing {
 		}
 		l := Listing{ID: id, Broken: c == state.Broken}
 		l.Source, _ = os.Readlink(e.tree.SourceLink(id))
-		for _, k := range e.tree.Results(id, f.Kernel, f.Arch) {
+		var keys []state.Key
+		for _, kernel := range kernels {
+			keys = append(keys, e.tree.Results(id, kernel, f.Arch)...)
+		}
+		for _, k := range slices.Compact(keys) {
 			t := plan.Target{Kernel: k.Kernel, Arch: k.Arch}
 			if e.tree.Installed(k) {
 				l.Installed = append(l.Installed, t)

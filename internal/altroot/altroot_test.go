@@ -104,6 +104,7 @@ func root(t *testing.T, dir string, files map[string]string) string {
 // exec runs the helper in dir and returns what it wrote.
 func exec(t *testing.T, dir string, args ...string) (string, int) {
 	t.Helper()
+	t.Setenv("TMPDIR", t.TempDir()) // other tests use the common one
 	var out bytes.Buffer
 	argv := append([]string{helper}, args...)
 	code, err := altroot.Exec(t.Context(), dir, argv, os.Environ(), altroot.Stdio{Out: &out, Err: &out})

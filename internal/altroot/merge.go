@@ -74,7 +74,8 @@ func libName(root, name string) string {
 //   - usr/src, lib/modules and etc/dkms are the root's, writable; no settings
 //     for dkms or modules are taken from this machine;
 //   - bin, lib and so on are links, or merges, as on this machine;
-//   - tmp is new and empty; proc, dev and sys are left to the caller;
+//   - tmp is the root's, so that archives written there stay; proc, dev and
+//     sys are left to the caller;
 //   - everything else at the top is the root's, writable.
 func merge(dir, stage string) error {
 	if err := tmpfs(stage, "mode=0755"); err != nil {
@@ -118,7 +119,7 @@ func (m merger) makeEmpty() error {
 			return err
 		}
 	}
-	return tmpfs(filepath.Join(m.stage, "tmp"), "mode=1777")
+	return bind(filepath.Join(m.dir, "tmp"), filepath.Join(m.stage, "tmp"))
 }
 
 // topDirs makes bin, lib and so on as this machine has them.

@@ -135,11 +135,7 @@ type listItem struct {
 
 // list prints one line a module.
 func list(_ context.Context, c *command) error {
-	f := action.Filter{Module: c.args.module, Version: c.args.version}
-	if len(c.args.kernels) > 0 {
-		f.Kernel = c.args.kernels[0]
-	}
-	rows := c.engine.List(f)
+	rows := c.engine.List(action.Filter{Module: c.args.module, Version: c.args.version}, c.args.kernels)
 	if c.args.has("--json") {
 		items := []listItem{}
 		for _, r := range rows {
