@@ -57,11 +57,14 @@ func (m *machine) commands() map[string]command {
 	return cmds
 }
 
+// progressDots are printed, one each three seconds, while a step runs.
+var progressDots = regexp.MustCompile(`\.{4,}`)
+
 // chroot runs a command in the root and returns its exit status.
 func (m *machine) chroot(ts *testscript.TestScript, name string, args ...string) int {
 	env := []string{"-i", "PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", "parallel_jobs=1", "chroot", m.root, name}
 	err := ts.Exec("env", append(env, args...)...)
-	m.stdout, m.stderr = ts.ReadFile("stdout"), ts.ReadFile("stderr")
+	m.stdout, m.stderr = progressDots.ReplaceAllString(ts.ReadFile("stdout"), "..."), ts.ReadFile("stderr")
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		ts.Fatalf("%s: %v", name, err)
