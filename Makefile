@@ -5,6 +5,7 @@
 # make test    everything: packages, lint, lab, all tests
 # make demo    build and install a real module for two Debian kernels in a scratch root
 # make bench   benchmarks
+# make man     the manual pages, in dist/
 #
 # deps and lab need root on Debian 12; build needs only Go.
 
@@ -18,11 +19,11 @@ export KERNEL_OLD ?= 6.1.0-56-amd64
 export KERNEL_NEW ?= 6.12.117+deb12-amd64
 export LAB ?= $(CURDIR)/.lab
 
-VERSION ?= $(or $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null),devel)
+VERSION ?= $(or $(shell git -c safe.directory='*' describe --tags --dirty 2>/dev/null),0.1.0-dev)
 GOBUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 GOTEST  := go test -timeout 20m
 
-.PHONY: all build deps lab demo test unit bench lint clean distclean
+.PHONY: all build deps lab demo test unit bench man lint clean distclean
 
 all: build
 
@@ -40,11 +41,16 @@ demo:
 	@scripts/demo.sh
 
 test: deps
-	@$(MAKE) --no-print-directory lint lab build
+	@$(MAKE) --no-print-directory lint man lab build
 	$(GOTEST) ./...
 
 unit:
 	$(GOTEST) ./internal/... ./cmd/...
+
+man:
+	@mkdir -p dist
+	scdoc <man/dkms.8.scd >dist/dkms.8
+	scdoc <man/dkms.conf.5.scd >dist/dkms.conf.5
 
 bench:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...

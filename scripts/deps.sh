@@ -10,7 +10,7 @@ packages=(
 )
 if [ "${1:-all}" != demo ]; then
   packages+=(
-    perl gzip cpio openssl busybox-static debootstrap dpkg-dev pahole shellcheck git util-linux
+    perl gzip cpio openssl busybox-static debootstrap dpkg-dev pahole scdoc shellcheck git util-linux
   )
 fi
 
