@@ -109,12 +109,17 @@ type work struct {
 
 // Run builds. Before: the module is added. After success: the result is in its
 // place and the build directory gone. After a failure: no result, or the one
-// that was there before; the build directory and its make.log stay. A copy of
-// the log is kept in either case (state.Tree.KeptLog).
+// that was there before (when only POST_BUILD failed the new one, as upstream
+// has it); the build directory and its make.log stay. A copy of the log is
+// kept in either case (state.Tree.KeptLog).
 func (j Job) Run(ctx context.Context, room *Room) error {
 	return room.with(j.Key, func(dir string) error {
 		w := &work{Job: j, dir: dir, begun: time.Now()}
 		err := w.stages(ctx)
+		var f *Failure
+		if room.several && w.log != nil && errors.As(err, &f) {
+			f.Log = w.Tree.KeptLog(w.Key) // another build may take the directory
+		}
 		return errors.Join(err, w.keepLog())
 	})
 }

@@ -18,9 +18,10 @@ import (
 // it: each then works in a directory of its own, bound to that path in a mount
 // namespace of its own; where that isn't allowed they take turns.
 type Room struct {
-	path   string
-	shared bool
-	turn   sync.Mutex
+	path    string
+	several bool // more than one build will use it
+	shared  bool // at the same time
+	turn    sync.Mutex
 
 	mu     sync.Mutex
 	users  int
@@ -29,7 +30,7 @@ type Room struct {
 
 // NewRoom returns the build directory of a module that users builds will use.
 func NewRoom(tree state.Tree, id state.ID, users int) *Room {
-	return &Room{path: tree.Build(id), users: users, shared: users > 1 && run.CanPrivate()}
+	return &Room{path: tree.Build(id), users: users, several: users > 1, shared: users > 1 && run.CanPrivate()}
 }
 
 // with calls fn with the build directory in place. A failed build's directory
@@ -41,7 +42,7 @@ func (r *Room) with(k state.Key, fn func(dir string) error) error {
 		err := fn(r.path)
 		return errors.Join(err, r.leave(r.path, err))
 	}
-	own := filepath.Join(filepath.Dir(r.path), ".build-"+k.Kernel+"-"+k.Arch)
+	own := filepath.Join(filepath.Dir(r.path), ownPrefix+k.Kernel+"-"+k.Arch)
 	for _, dir := range []string{r.path, own} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("making the build directory: %w", err)
@@ -72,12 +73,26 @@ func (r *Room) leave(dir string, failure error) error {
 		}
 		r.failed = dir
 	}
-	if r.users > 0 || !r.shared {
+	if r.users > 0 {
 		return err
 	}
-	err = errors.Join(err, os.RemoveAll(r.path))
-	if r.failed != "" {
+	if r.shared {
+		err = errors.Join(err, os.RemoveAll(r.path))
+	}
+	if r.shared && r.failed != "" {
 		err = errors.Join(err, os.Rename(r.failed, r.path))
+	}
+	return errors.Join(err, r.sweep())
+}
+
+// ownPrefix begins the names of the directories of builds side by side.
+const ownPrefix = ".build-"
+
+// sweep removes what killed builds have left beside the build directory.
+func (r *Room) sweep() (err error) {
+	left, _ := filepath.Glob(filepath.Join(filepath.Dir(r.path), ownPrefix+"*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
 	}
 	return err
 }
