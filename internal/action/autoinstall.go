@@ -146,21 +146,27 @@ func (e *Engine) summary(a *plan.Auto, t plan.Target, outcomes []error) error {
 	for _, b := range a.Bad {
 		failed = append(failed, fmt.Sprintf("%s(%d)", b.ID.Module, e.Code(confFailure(b.Err))))
 	}
+	waiting, lost := slices.Clone(a.Unmet), map[string]bool{}
 	for _, d := range a.Due {
 		var f *Failure
+		missing := slices.DeleteFunc(slices.Clone(d.Depends), func(m string) bool { return !lost[m] })
 		switch err := outcomes[d.Step-1]; {
 		case err == nil:
 			ok = append(ok, d.ID.Module)
 		case errors.As(err, &f) && f.Soft():
 			skipped = append(skipped, d.ID.Module)
+		case len(missing) > 0:
+			waiting = append(waiting, plan.Waiting{ID: d.ID, Depends: missing})
+			lost[d.ID.Module] = true
 		case errors.As(err, &f):
 			failed = append(failed, fmt.Sprintf("%s(%d)", d.ID.Module, e.Code(f)))
+			lost[d.ID.Module] = true
 		}
 	}
 	e.tell(t, "succeeded for", ok)
 	e.tell(t, "was skipped for", skipped)
 	e.tell(t, "failed for", failed)
-	for _, w := range a.Unmet {
+	for _, w := range waiting {
 		fmt.Fprintf(e.Out, "%s autoinstall failed due to missing dependencies: %s.\n", w.ID, strings.Join(w.Depends, " "))
 	}
 	var deferred []string
@@ -171,7 +177,7 @@ func (e *Engine) summary(a *plan.Auto, t plan.Target, outcomes []error) error {
 	if len(deferred) > 0 {
 		fmt.Fprintf(e.Out, "Deferred on %s until what they depend on is added: %s.\n", t.Kernel, strings.Join(deferred, " "))
 	}
-	if len(failed)+len(a.Unmet) > 0 {
+	if len(failed)+len(waiting) > 0 {
 		return failf(AutoinstallFailed, "not every module could be installed for kernel %s", t.Kernel).hint("What failed, and why, is told above.")
 	}
 	return indexFailure(a, outcomes)

@@ -23,11 +23,12 @@ type Auto struct {
 	Unmet, Deferred []Waiting
 }
 
-// Due is one module that an autoinstall attempts.
+// Due is one module that an autoinstall attempts, after those it depends on.
 type Due struct {
-	ID   state.ID
-	Step int
-	Err  error
+	ID      state.ID
+	Step    int
+	Depends []string
+	Err     error
 }
 
 // Waiting is a module whose dependencies can't be met in this run.
@@ -68,7 +69,7 @@ func Autoinstall(t Target, only state.ID, f *Facts, o Options) *Auto {
 			break
 		}
 		for _, id := range ready {
-			a.Due = append(a.Due, Due{ID: id, Step: m.auto(id, t)})
+			a.Due = append(a.Due, Due{ID: id, Step: m.auto(id, t), Depends: f.Results[t.Key(id)].Conf.BuildDepends})
 		}
 		for _, id := range ready {
 			satisfied[id.Module] = true
