@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -273,5 +274,80 @@ func TestDataOnStdout(t *testing.T) {
 		if r := w.must(args...); r.Stderr != "" && args[len(args)-1] != "--json" {
 			t.Errorf("%q: stderr:\n%s", args, r.Stderr)
 		}
+	}
+}
+
+// On a machine without compiler, or without make, the package to install is
+// named for the kernel at hand, and nothing is built.
+func TestNoTools(t *testing.T) {
+	older, newer := lab.Kernels(t)
+	root := lab.Scratch(t)
+	root.AddBinary()
+	for name, text := range map[string]string{
+		"dkms.conf": conf("hello", "1.0", "hello"), "Makefile": "obj-m := hello.o\n",
+		"hello.c": "#include <linux/module.h>\nMODULE_LICENSE(\"GPL\");\n",
+	} {
+		path := root.Path("usr/src/hello-1.0", name)
+		if err := os.MkdirAll(root.Path("usr/src/hello-1.0"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root.MustRun("dkms", "add", "hello/1.0")
+	for _, c := range []struct{ glob, words string }{
+		{"usr/bin/*gcc*", "apt-get install gcc-12"},
+		{"usr/bin/make", "apt-get install make"},
+	} {
+		lab.MustExec(t, "sh", "-c", `rm -f "$1"/`+c.glob+` "$1"/usr/bin/cc "$1"/usr/bin/*clang*`, "rm", root.Dir)
+		for _, kernel := range []string{older, newer} {
+			w := &world{t, root.Dir}
+			w.complains(root.Run("dkms", "build", "hello/1.0", "-k", kernel), 10, []string{c.words})
+			if got := root.MustRun("dkms", "status").Stdout; got != "hello/1.0: added\n" {
+				t.Errorf("status is %q", got)
+			}
+		}
+	}
+}
+
+// What only root may do is refused to others; they may look.
+func TestNotRoot(t *testing.T) {
+	w := newWorld(t)
+	w.module("hello", "1.0", "hello")
+	w.module("fresh", "1.0", "fresh")
+	added(w)
+	for dir := w.dir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The link leads into the root, seen from inside.
+	if err := os.Remove(w.path("var/lib/dkms/hello/1.0/source")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(w.path("usr/src/hello-1.0"), w.path("var/lib/dkms/hello/1.0/source")); err != nil {
+		t.Fatal(err)
+	}
+	binary := w.path("dkms")
+	lab.MustExec(t, "install", "-m", "755", lab.Binary(t), binary)
+	nobody := func(args ...string) lab.Result {
+		words := []string{"--reuid=65534", "--regid=65534", "--clear-groups", binary,
+			"--dkmstree", w.path("var/lib/dkms"), "--sourcetree", w.path("usr/src"), "--installtree", w.path("lib/modules")}
+		return lab.Exec(t, "setpriv", append(words, args...)...)
+	}
+	before := snapshot(t, w.dir)
+	if r := nobody("status"); r.Code != 0 || r.Stdout != "hello/1.0: added\n" || r.Stderr != "" {
+		t.Errorf("status: %+v", r)
+	}
+	for _, args := range [][]string{
+		{"add", "fresh/1.0"}, {"build", "hello/1.0", "-k", release}, {"install", "hello/1.0", "-k", release}, {"uninstall", "hello/1.0", "-k", release},
+		{"unbuild", "hello/1.0", "-k", release}, {"remove", "hello/1.0", "--all"}, {"autoinstall", "-k", release},
+		{"kernel_postinst", "-k", release}, {"kernel_prerm", "-k", release}, {"match", "--templatekernel", "x", "-k", release},
+	} {
+		w.complains(nobody(args...), 1, nil)
+	}
+	if diff := changes(before, snapshot(t, w.dir)); diff != "" {
+		t.Errorf("files changed:\n%s", diff)
 	}
 }
