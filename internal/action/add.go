@@ -113,24 +113,27 @@ func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, e
 	return f
 }
 
-func (e *Engine) register(id state.ID, source string) (err error) {
-	e.commits.Lock()
-	defer e.commits.Unlock()
-	defer func() {
-		if err != nil {
-			e.tree.Prune(e.tree.Build(id))
+// register makes the link and the empty build directory of a module. Where a
+// loaded archive without source left a directory in the place of the link, the
+// link replaces it.
+func (e *Engine) register(id state.ID, source string) error {
+	return e.change(func(c *state.Change) error {
+		if !readable(e.tree.Build(id)) {
+			tmp, err := c.Stage(e.tree.Build(id))
+			if err == nil {
+				err = os.Mkdir(tmp, 0o755)
+			}
+			if err != nil {
+				return fmt.Errorf("adding %s: %w", id, err)
+			}
 		}
-	}()
-	if err := os.MkdirAll(e.tree.Build(id), 0o755); err != nil {
-		return fmt.Errorf("adding %s: %w", id, err)
-	}
-	c, err := e.tree.Begin()
-	if err != nil {
-		return err
-	}
-	defer c.Abort()
-	c.Link(source, e.tree.SourceLink(id))
-	return c.Commit()
+		link := e.tree.SourceLink(id)
+		if fi, err := os.Lstat(link); err == nil && fi.IsDir() {
+			c.Remove(link)
+		}
+		c.Link(source, link)
+		return nil
+	})
 }
 
 // importSource copies a source directory into the source tree. A directory

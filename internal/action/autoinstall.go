@@ -297,11 +297,15 @@ func (e *Engine) clear(ctx context.Context, t plan.Target, blank bool, keep func
 	if err != nil {
 		return err
 	}
+	if e.DryRun {
+		return nil
+	}
 	pruneEmpty(e.Paths.KernelTree(t.Kernel))
 	var failed []string
 	for i, err := range outcomes {
 		var f *Failure
-		if errors.As(err, &f) {
+		// A stale index of a kernel that goes is no reason to keep it.
+		if errors.As(err, &f) && p.Steps[i].Kind != plan.Refresh {
 			failed = append(failed, fmt.Sprintf("%s(%d)", p.Steps[i].Key.ID, e.Code(f)))
 		}
 	}

@@ -49,16 +49,31 @@ func (e *Engine) forEach(ctx context.Context, sel Selection, targets []plan.Targ
 	if err != nil {
 		return err
 	}
-	targets = slices.Compact(targets)
+	targets = distinct(targets)
 	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, r plan.Result) bool {
 		return other == id || verb == "install" && r.Built
 	})
 	p := compute(id, targets, f, plan.Options{Force: e.Force, NoRefresh: e.NoDepmod})
 	outcomes, err := e.perform(ctx, p, f, false)
-	if err != nil {
+	if err == nil {
+		err = verdict(outcomes)
+	}
+	if err != nil || verb != "install" {
 		return err
 	}
-	return verdict(outcomes)
+	return e.afterwards(ctx, targets)
+}
+
+// distinct returns targets without those that came before: two builds of one
+// key would share its directory.
+func distinct(targets []plan.Target) []plan.Target {
+	var list []plan.Target
+	for _, t := range targets {
+		if !slices.Contains(list, t) {
+			list = append(list, t)
+		}
+	}
+	return list
 }
 
 // prepareStep finds out whether and how objects for a kernel are signed; what
@@ -100,30 +115,9 @@ func (e *Engine) signingRequest(k kernel.Kernel, fw conf.Framework) mok.Request 
 }
 
 func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target, out, errw io.Writer) error {
-	m, err := w.conf(s.Key, errw)
+	job, err := w.buildJob(ctx, s, t, out, errw)
 	if err != nil {
-		return err
-	}
-	if len(s.Missing) > 0 {
-		fmt.Fprintf(errw, "Warning: building %s although these are not installed for kernel %s: %s\n", s.Key.ID, t.Kernel, strings.Join(s.Missing, " "))
-	}
-	k := w.kernel(t)
-	chain, err := w.toolchain(ctx, k)
-	if err != nil {
-		return fail(Internal, err)
-	}
-	if err := w.toolsMissing(k, chain); err != nil {
-		return err
-	}
-	finish, err := w.finish(ctx, t, k, chain)
-	if err != nil {
-		return err
-	}
-	job := build.Job{
-		Key: s.Key, Tree: w.tree, Paths: w.Paths, Conf: m, Kernel: k, Facts: w.kernelFacts(t),
-		Env: append(w.buildEnv(s.Key, m), chain.env...), LLVM: chain.llvm,
-		Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs, Finish: finish,
-		Depends: w.dependVersions(m, t), Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version, Out: out, Err: errw,
+		return errors.Join(err, w.rooms[s.Key.ID].Leave())
 	}
 	err = job.Run(ctx, w.rooms[s.Key.ID])
 	var f *build.Failure
@@ -132,6 +126,53 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 		return w.withCompiler(buildFailure(f), f.Cause)
 	}
 	return err
+}
+
+// buildJob gathers what a build needs, or tells why there can be none.
+func (w *performance) buildJob(ctx context.Context, s plan.Step, t plan.Target, out, errw io.Writer) (job build.Job, err error) {
+	m, err := w.conf(s.Key, errw)
+	if err != nil {
+		return job, err
+	}
+	// The plan counted on dependencies that were excluded in the meantime.
+	if missing := w.notInstalled(m.BuildDepends, t); len(missing) > 0 && !w.Force {
+		return job, w.missingDepends(s.Key, missing)
+	}
+	if len(s.Missing) > 0 {
+		fmt.Fprintf(errw, "Warning: building %s although these are not installed for kernel %s: %s\n", s.Key.ID, t.Kernel, strings.Join(s.Missing, " "))
+	}
+	k := w.kernel(t)
+	chain, err := w.toolchain(ctx, k)
+	if err != nil {
+		return job, err
+	}
+	if err := w.compilerMissing(k, chain); err != nil {
+		return job, err
+	}
+	finish, err := w.finish(ctx, t, k, chain)
+	if err != nil {
+		return job, err
+	}
+	return build.Job{
+		Key: s.Key, Tree: w.tree, Paths: w.Paths, Conf: m, Kernel: k, Facts: w.kernelFacts(t),
+		Env: append(w.buildEnv(s.Key, m), chain.env...), LLVM: chain.llvm,
+		Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs, Finish: finish,
+		Depends: w.dependVersions(m, t), Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version, Out: out, Err: errw,
+	}, nil
+}
+
+// notInstalled returns those modules that no version of is installed.
+func (w *performance) notInstalled(names []string, t plan.Target) (missing []string) {
+	for _, name := range names {
+		key := t.Key(state.ID{Module: name})
+		if v, ok := w.tree.Active(key); ok {
+			if key.Version = v; w.tree.Installed(key) {
+				continue
+			}
+		}
+		missing = append(missing, name)
+	}
+	return missing
 }
 
 // absentCompiler matches what make and shells say of a compiler that the
@@ -179,6 +220,9 @@ type toolchain struct {
 
 func (w *performance) toolchain(ctx context.Context, k kernel.Kernel) (toolchain, error) {
 	var c toolchain
+	if _, err := run.LookPath("make", w.baseEnv()); err != nil {
+		return c, failf(MakeFailed, "make is not installed").hint("Install it with: %s", w.distro.InstallCommand("make"))
+	}
 	if k.KernelVariables {
 		line := fmt.Sprintf("printf 'show-%%%%:\\n\\t@echo $($*)\\ninclude %%s\\n' %s | make -f - show-CC", k.Variables())
 		out, err := run.Cmd{Shell: line, Env: w.baseEnv()}.Output(ctx)
@@ -195,16 +239,13 @@ func (w *performance) toolchain(ctx context.Context, k kernel.Kernel) (toolchain
 	return c, err
 }
 
-// toolsMissing fails when make or a compiler for the kernel isn't installed,
-// before anything is compiled.
-func (w *performance) toolsMissing(k kernel.Kernel, c toolchain) error {
+// compilerMissing fails when no compiler for the kernel is installed, before
+// anything is compiled.
+func (w *performance) compilerMissing(k kernel.Kernel, c toolchain) error {
 	path := append(w.baseEnv(), c.env...)
 	has := func(name string) bool {
 		_, err := run.LookPath(name, path)
 		return err == nil
-	}
-	if !has("make") {
-		return failf(MakeFailed, "make is not installed").hint("Install it with: %s", w.distro.InstallCommand("make"))
 	}
 	cc, _, _ := strings.Cut(lastValue(c.env, "CC"), " ")
 	if cc != "" && has(cc) || cc == "" && (has("gcc") || has("cc") || has("clang")) {

@@ -31,10 +31,7 @@ func (e *Engine) Install(ctx context.Context, sel Selection, targets []plan.Targ
 	if strings.HasSuffix(sel.Archive, ".rpm") && sel.ID.Module == "" {
 		return e.installRPM(ctx, sel.Archive, targets)
 	}
-	if err := e.forEach(ctx, sel, targets, "install", plan.InstallAll); err != nil {
-		return err
-	}
-	return e.afterwards(ctx, targets)
+	return e.forEach(ctx, sel, targets, "install", plan.InstallAll)
 }
 
 // installRPM hands a package to rpm(8) and installs what it brought.

@@ -95,9 +95,10 @@ func (w *performance) uninstallStep(ctx context.Context, s plan.Step, t plan.Tar
 
 // unbuildStep deletes a result.
 func (w *performance) unbuildStep(key state.Key) error {
-	return w.change(func(c *state.Change) {
+	return w.change(func(c *state.Change) error {
 		c.Remove(w.tree.Result(key))
 		c.Prune(w.tree.Version(key.ID)+"/"+key.Kernel, w.tree.Version(key.ID))
+		return nil
 	})
 }
 
@@ -108,11 +109,12 @@ func (w *performance) forgetStep(id state.ID, out io.Writer) error {
 		return nil
 	}
 	fmt.Fprintf(out, "Deleting module %s completely from the DKMS tree.\n", id)
-	return w.change(func(c *state.Change) {
+	return w.change(func(c *state.Change) error {
 		c.Remove(w.tree.Version(id))
 		c.Prune(w.tree.Module(id.Module), w.tree.Dir)
 		c.Remove(w.tree.KeptLogs(id))
 		c.Prune(filepath.Dir(w.tree.KeptLogs(id)), w.tree.Dir)
+		return nil
 	})
 }
 
@@ -138,7 +140,7 @@ func (w *performance) resultsLeft(id state.ID) bool {
 }
 
 // change commits one change of state.
-func (e *Engine) change(fill func(*state.Change)) error {
+func (e *Engine) change(fill func(*state.Change) error) error {
 	e.commits.Lock()
 	defer e.commits.Unlock()
 	c, err := e.tree.Begin()
@@ -146,6 +148,8 @@ func (e *Engine) change(fill func(*state.Change)) error {
 		return err
 	}
 	defer c.Abort()
-	fill(c)
+	if err := fill(c); err != nil {
+		return err
+	}
 	return c.Commit()
 }

@@ -53,7 +53,24 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 	}
 	w.open(p)
 	outcomes := plan.Execute(ctx, p, width, w.step, w.ended)
-	return outcomes, nil
+	return outcomes, interrupted(ctx, outcomes)
+}
+
+// interrupted returns the failure of a plan that was stopped before its end:
+// the first step that was under way, or none that was.
+func interrupted(ctx context.Context, outcomes []error) error {
+	var cut bool
+	for _, err := range outcomes {
+		var f *Failure
+		if errors.As(err, &f) && f.Reason == Interrupted {
+			return f
+		}
+		cut = cut || err != nil
+	}
+	if ctx.Err() == nil || !cut {
+		return nil
+	}
+	return fail(Interrupted, context.Cause(ctx))
 }
 
 // open prepares the blocks of output and the build directories.
@@ -193,12 +210,16 @@ func (w *performance) refuse(s plan.Step) error {
 	case plan.NoSource:
 		return failf(NoSource, "%s has a dkms.conf but no source to build from in %s", id, w.tree.SourceLink(id))
 	case plan.MissingDepends:
-		return failf(MissingDepends, "%s needs other modules to be installed first for kernel %s: %s", id, k, strings.Join(s.Detail, " ")).
-			hint("Install them, or go without by --force.")
+		return w.missingDepends(s.Key, s.Detail)
 	case plan.NoHeaders:
 		return w.noHeaders(plan.Target{Kernel: k, Arch: s.Key.Arch})
 	}
 	return failf(Internal, "%s was refused: %v", id, s.Detail)
+}
+
+func (w *performance) missingDepends(k state.Key, missing []string) *Failure {
+	return failf(MissingDepends, "%s needs other modules to be installed first for kernel %s: %s", k.ID, k.Kernel, strings.Join(missing, " ")).
+		hint("Install them, or go without by --force.")
 }
 
 // noHeaders names the package to install.
