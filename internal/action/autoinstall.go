@@ -113,6 +113,9 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 	if len(auto.Due)+len(auto.Bad)+len(auto.Unmet)+len(auto.Deferred) == 0 {
 		return false, nil
 	}
+	if ctx.Err() != nil {
+		return false, fail(Interrupted, context.Cause(ctx))
+	}
 	if err := e.headersDue(auto, t); err != nil {
 		return false, err
 	}

@@ -78,7 +78,9 @@ func distinct(targets []plan.Target) []plan.Target {
 
 // prepareStep finds out whether and how objects for a kernel are signed; what
 // it finds is shown once per kernel.
-func (w *performance) prepareStep(ctx context.Context, t plan.Target, out io.Writer) error {
+func (w *performance) prepareStep(ctx context.Context, t plan.Target, out, errw io.Writer) error {
+	w.keys.Lock() // two kernels must not both make the key
+	defer w.keys.Unlock()
 	w.mu.Lock()
 	_, done := w.signing[t]
 	w.mu.Unlock()
@@ -86,7 +88,7 @@ func (w *performance) prepareStep(ctx context.Context, t plan.Target, out io.Wri
 		return nil
 	}
 	k := w.kernel(t)
-	fw, err := w.loader(w.Err).Framework(ctx, t.Kernel)
+	fw, err := w.loader(errw).Framework(ctx, t.Kernel)
 	if err != nil {
 		return fail(BadConf, err)
 	}

@@ -70,6 +70,7 @@ type Engine struct {
 	signing  map[plan.Target]*mok.Plan
 	suffixes map[plan.Target]string
 	commits  sync.Mutex // one change of state at a time
+	keys     sync.Mutex // one look for the signing key at a time
 }
 
 // New returns an engine. The error is a *Failure if os-release is missing.
@@ -302,19 +303,26 @@ func (e *Engine) load(ctx context.Context, id state.ID, t plan.Target, policy co
 
 func (e *Engine) loadFile(ctx context.Context, id state.ID, t plan.Target, file string, policy conf.Policy, errw io.Writer) (*conf.Module, error) {
 	k := e.kernel(t)
-	return e.loader(errw).Load(ctx, conf.Request{
+	m, err := e.loader(errw).Load(ctx, conf.Request{
 		Module: id.Module, Version: id.Version, Kernel: t.Kernel, Arch: t.Arch, File: file,
 		KernelSourceDir: k.SourceDir, KernelConfig: k.ConfigFile, Distro: e.distro.ID,
 		Directives: e.Directives, Policy: policy,
 		Vars: map[string]string{"parallel_jobs": e.Jobs, "tmp_location": e.Framework.TmpLocation},
 	})
+	if err != nil && ctx.Err() != nil {
+		return nil, fail(Interrupted, context.Cause(ctx))
+	}
+	return m, err
 }
 
 // confFailure turns an error of reading a conf into a failure.
 func confFailure(err error) *Failure {
 	var unreadable *conf.Unreadable
 	var invalid *conf.Invalid
+	var f *Failure
 	switch {
+	case errors.As(err, &f):
+		return f
 	case errors.As(err, &unreadable):
 		return fail(NoConf, err)
 	case errors.As(err, &invalid):

@@ -37,6 +37,9 @@ type performance struct {
 // perform carries out a plan and returns the outcome of each step. With
 // --dry-run it prints the plan instead.
 func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quietHead bool) ([]error, error) {
+	if ctx.Err() != nil {
+		return nil, fail(Interrupted, context.Cause(ctx))
+	}
 	if e.DryRun {
 		fmt.Fprint(e.Out, p)
 		return make([]error, len(p.Steps)), nil
@@ -162,7 +165,7 @@ func (w *performance) do(ctx context.Context, s plan.Step, out, errw io.Writer) 
 	case plan.Add:
 		return w.addStep(ctx, s.Key.ID, w.first, out, errw, false)
 	case plan.Prepare:
-		return w.prepareStep(ctx, t, out)
+		return w.prepareStep(ctx, t, out, errw)
 	case plan.Build:
 		return w.buildStep(ctx, s, t, out, errw)
 	case plan.Install:
