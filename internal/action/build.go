@@ -226,7 +226,7 @@ func (w *performance) toolchain(ctx context.Context, k kernel.Kernel) (toolchain
 		return c, failf(MakeFailed, "make is not installed").hint("Install it with: %s", w.distro.InstallCommand("make"))
 	}
 	if k.KernelVariables {
-		line := fmt.Sprintf("printf 'show-%%%%:\\n\\t@echo $($*)\\ninclude %%s\\n' %s | make -f - show-CC", k.Variables())
+		line := fmt.Sprintf("unset MAKEFLAGS MFLAGS MAKELEVEL; printf 'show-%%%%:\\n\\t@echo $($*)\\ninclude %%s\\n' %s | make -f - show-CC", k.Variables())
 		out, err := run.Cmd{Shell: line, Env: w.baseEnv()}.Output(ctx)
 		if err != nil {
 			return c, fmt.Errorf("reading the compiler of kernel %s: %w", k.Release, err)

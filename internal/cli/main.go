@@ -127,6 +127,9 @@ func noAction(a *args, stdio Stdio) error {
 
 // enter runs the same command in another root directory.
 func enter(ctx context.Context, dir string, words []string, stdio Stdio) error {
+	if fi, err := os.Stat(dir); err == nil && fi.IsDir() && !describes(dir) {
+		return &action.Failure{Reason: action.NoOSRelease, Err: fmt.Errorf("%s has no os-release file", dir), Hint: []string{"A root without it is no system that dkms knows."}}
+	}
 	argv := append([]string{"dkms"}, words...)
 	code, err := altroot.Exec(ctx, dir, argv, stdio.Environ, altroot.Stdio{In: stdio.In, Out: stdio.Out, Err: stdio.Err})
 	if ctx.Err() != nil {
@@ -139,6 +142,16 @@ func enter(ctx context.Context, dir string, words []string, stdio Stdio) error {
 		return innerCode(code)
 	}
 	return nil
+}
+
+// describes reports whether a root directory says what distribution it has.
+func describes(root string) bool {
+	for _, file := range host.Default().OSRelease {
+		if _, err := os.Lstat(filepath.Join(root, file)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // VersionString is what --version prints: upstream's version first, for
