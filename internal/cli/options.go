@@ -19,8 +19,7 @@ type Option struct {
 	Loose bool
 }
 
-// options is in the order in which they are matched: --archive before --arch,
-// --kernelsourcedir and --kernelver by their own names.
+// optionTable is in the order of the help.
 var optionTable = []Option{
 	{Long: "--module", Short: "-m", Arg: "module", Loose: true, Help: "the module, as <name> or <name>/<version>"},
 	{Short: "-v", Arg: "version", Help: "the module's version"},
@@ -85,16 +84,22 @@ func (o Option) matches(word string) (value string, inline, ok bool) {
 	return value, inline, name == o.Long || o.Loose
 }
 
-// find returns the option that a word is.
+// find returns the option that a word is: the one of that very name, else the
+// one with the longest name that the word begins with (--archives is --archive,
+// not --arch).
 func find(word string) (o Option, value string, inline, ok bool) {
-	for _, exact := range []bool{true, false} {
-		for _, o := range optionTable {
-			value, inline, ok := o.matches(word)
-			name, _, _ := strings.Cut(word, "=")
-			if ok && (!exact || name == o.Long || name == o.Short) {
-				return o, value, inline, true
-			}
+	name, _, _ := strings.Cut(word, "=")
+	for _, candidate := range optionTable {
+		v, in, match := candidate.matches(word)
+		if !match {
+			continue
+		}
+		if name == candidate.Long || name == candidate.Short {
+			return candidate, v, in, true
+		}
+		if !ok || len(candidate.Long) > len(o.Long) {
+			o, value, inline, ok = candidate, v, in, true
 		}
 	}
-	return Option{}, "", false, false
+	return o, value, inline, ok
 }

@@ -26,8 +26,11 @@ func status(ctx context.Context, c *command) error {
 	}
 	for i, k := range kernels {
 		f := action.Filter{Module: c.args.module, Version: c.args.version, Kernel: k}
-		if i < len(c.args.arches) {
-			f.Arch = c.args.arches[i]
+		switch arches := c.args.arches; {
+		case len(arches) == 1:
+			f.Arch = arches[0]
+		case i < len(arches):
+			f.Arch = arches[i]
 		}
 		rows = append(rows, c.engine.Status(ctx, f)...)
 	}
