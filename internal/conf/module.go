@@ -46,8 +46,8 @@ type Module struct {
 	// missing; Notes says what.
 	Incomplete bool
 	Notes      []string
-	// Env are the directives of the request as NAME=value: upstream exports
-	// them to everything it runs.
+	// Env are the directives of the request but MAKE as NAME=value: upstream
+	// exports them to everything it runs.
 	Env []string
 	// Vars are all variables after evaluation.
 	Vars Vars
@@ -110,7 +110,10 @@ func (m *Module) direct(directives []string) {
 		if !isName(name) {
 			continue
 		}
-		m.Env = append(m.Env, name+"="+value)
+		// Not MAKE, which a make would take for its own name.
+		if name != "MAKE" {
+			m.Env = append(m.Env, name+"="+value)
+		}
 		if slices.Contains(names, name) {
 			m.Vars.set(name, 0, value)
 		}
