@@ -110,7 +110,7 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 		return latest[id] && !r.Installed || r.Built
 	})
 	auto := plan.Autoinstall(t, only, f, plan.Options{NoRefresh: e.NoDepmod})
-	if len(auto.Due)+len(auto.Bad)+len(auto.Unmet)+len(auto.Deferred) == 0 {
+	if len(auto.Due)+len(auto.Bad)+len(auto.Unmet)+len(auto.Deferred)+auto.Counts(plan.Refresh) == 0 {
 		return false, nil
 	}
 	if ctx.Err() != nil {

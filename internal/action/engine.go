@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -239,10 +240,15 @@ func (e *Engine) requireAdded(id state.ID) error {
 		return nil
 	}
 	f := failf(NotAdded, "%s is not in the DKMS tree", id)
-	if others := e.tree.Modules(id.Module, ""); len(others) > 0 {
+	if others := e.listed(id.Module); len(others) > 0 {
 		return f.hint("There is: %s", join(others))
 	}
 	return f.hint("`dkms status` lists the modules that are.")
+}
+
+// listed returns the versions of a module that a status would list.
+func (e *Engine) listed(module string) []state.ID {
+	return slices.DeleteFunc(e.tree.Modules(module, ""), func(id state.ID) bool { return e.tree.Condition(id) == state.Hidden })
 }
 
 func join(ids []state.ID) string {

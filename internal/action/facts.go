@@ -21,7 +21,7 @@ type wanted func(id state.ID, r plan.Result) bool
 // facts gathers what a plan is made from: the modules of the tree and ids, the
 // targets, and how each stands to each. Confs are read where want says so.
 func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Target, want wanted) *plan.Facts {
-	f := &plan.Facts{Kernels: map[plan.Target]plan.Kernel{}, Results: map[state.Key]plan.Result{}}
+	f := &plan.Facts{Kernels: map[plan.Target]plan.Kernel{}, Results: map[state.Key]plan.Result{}, IndexDue: e.tree.KernelsDue()}
 	known := map[state.ID]bool{}
 	for _, id := range append(e.tree.Modules("", ""), ids...) {
 		if !known[id] {

@@ -84,7 +84,7 @@ func (w *performance) installJob(key state.Key, t plan.Target, m *conf.Module, o
 	return install.Job{
 		Key: key, Tree: w.tree, Paths: w.Paths, Conf: m, Facts: w.kernelFacts(t), Dir: w.installDir,
 		Suffix: w.suffix(t), Force: w.Force || w.RPMSafeUpgrade, ForceVersion: w.ForceVersion,
-		Symlink: w.Symlink || w.Framework.SymlinkModules, Weak: add,
+		NoIndex: w.NoDepmod, Symlink: w.Symlink || w.Framework.SymlinkModules, Weak: add,
 		Env: w.buildEnv(key, m), Out: out, Err: errw,
 	}
 }
@@ -139,7 +139,10 @@ func (w *performance) refreshStep(ctx context.Context, t plan.Target, out io.Wri
 		fmt.Fprintf(out, "skipped, kernel %s has no modules.dep\n", t.Kernel)
 	}
 	if err := build.Outcome(out, line, w.Verbose, err); err != nil {
-		return fail(IndexFailed, err, "The objects are in place; run "+line+" once the cause is removed.")
+		return fail(IndexFailed, err, "The objects are in place. The next dkms command that installs or removes tries again, or run: "+line)
+	}
+	if err := w.tree.IndexDone(t.Kernel); err != nil {
+		return fail(NotWritable, err)
 	}
 	return w.modprobe(ctx, t)
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"dkms-go/internal/action"
@@ -201,10 +202,14 @@ func (c *command) countKernels() error {
 	if a.has("--all") && !v.All {
 		return &usage{codeNoAll, "the action " + v.Name + " does not take --all"}
 	}
-	if v.Explicit && len(a.kernels) != 1 {
+	kernels := len(a.kernels)
+	if a.kernelTree != "" {
+		kernels++
+	}
+	if v.Explicit && kernels != 1 {
 		return &usage{codeOneKernel, "the action " + v.Name + " needs exactly one kernel, given with -k"}
 	}
-	if v.One && len(a.kernels) > 1 {
+	if v.One && kernels > 1 {
 		return &usage{codeOneKernel, "the action " + v.Name + " works on one kernel at a time"}
 	}
 	return nil
@@ -248,7 +253,7 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 		Out: c.io.Out, Err: c.io.Err, Explain: explain, Code: code,
 		Running: func() (string, string, error) { return kernel.Running(paths) },
 	}
-	s.Jobs, s.Tokens, err = jobs(a, fw)
+	s.Jobs, s.Tokens, err = jobs(a, fw, c.io.Err)
 	if err == nil && a.kernelTree != "" {
 		err = takeTree(a, &s)
 	}
@@ -291,30 +296,27 @@ func absolute(path string) string {
 	return path
 }
 
-// jobs returns make's -j argument and the number of jobs over all builds.
-func jobs(a *args, fw conf.Framework) (j string, tokens int, err error) {
-	j, tokens = fw.ParallelJobs, runtime.NumCPU()
+// jobs returns make's -j argument and the number of jobs over all builds. A
+// setting that is no number is passed over with a warning, an option is refused.
+func jobs(a *args, fw conf.Framework, warn io.Writer) (j string, tokens int, err error) {
+	cpus := runtime.NumCPU()
+	given := fw.ParallelJobs
 	if a.set["-j"] {
-		j = a.jobs
+		given = a.jobs
 	}
-	if j == "" {
-		return fmt.Sprint(tokens), tokens, nil
+	if given == "" {
+		return strconv.Itoa(cpus), cpus, nil
 	}
-	var n int
-	if _, err := fmt.Sscanf(j, "%d", &n); err != nil || n < 0 || fmt.Sprint(n) != strings.TrimLeft(j, "0")+zero(n) {
-		return "", 0, usageError("%q is not a number of jobs", j)
+	switch n, err := strconv.Atoi(given); {
+	case err == nil && n == 0:
+		return "", cpus, nil
+	case err == nil && n > 0:
+		return strconv.Itoa(n), n, nil
+	case a.set["-j"]:
+		return "", 0, usageError("%q is not a number of jobs", given)
 	}
-	if n == 0 {
-		return "", tokens, nil
-	}
-	return fmt.Sprint(n), n, nil
-}
-
-func zero(n int) string {
-	if n == 0 {
-		return "0"
-	}
-	return ""
+	fmt.Fprintf(warn, "Warning: parallel_jobs is %q in framework.conf or the environment, which is no number; using %d\n", given, cpus)
+	return strconv.Itoa(cpus), cpus, nil
 }
 
 func lookup(environ []string, name string) string {

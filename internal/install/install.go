@@ -40,6 +40,9 @@ type Job struct {
 	// Force skips all checks, ForceVersion that of versions. Replace is set
 	// when the same module version is placed again.
 	Force, ForceVersion, Replace bool
+	// NoIndex says that the caller won't bring the module index up to date;
+	// otherwise it is marked as due in the same change.
+	NoIndex bool
 	// Symlink places links to the result instead of copies.
 	Symlink bool
 	// Weak is the command that tells weak-modules(8) of changed objects, one
@@ -106,6 +109,14 @@ func (j Job) Install(ctx context.Context) error {
 	return nil
 }
 
+// markIndex marks the kernel's module index as due.
+func (j Job) markIndex(c *state.Change) error {
+	if j.NoIndex {
+		return nil
+	}
+	return c.StageFile(j.Tree.IndexDue(j.Key.Kernel), nil, 0o644)
+}
+
 // objects lists what is to be placed; every object that applies to the kernel
 // must be in the result, whatever its compression.
 func (j Job) objects() ([]object, error) {
@@ -157,6 +168,9 @@ func (j Job) place(objects []object) (placed []string, err error) {
 		placed = append(placed, o.dest)
 	}
 	c.Link(filepath.Join(j.Key.Version, j.Key.Kernel, j.Key.Arch), j.Tree.ActiveLink(j.Key))
+	if err := j.markIndex(c); err != nil {
+		return nil, &Failure{PlacingFailed, err}
+	}
 	if err := c.Commit(); err != nil {
 		return nil, &Failure{PlacingFailed, err}
 	}

@@ -46,6 +46,9 @@ func (j Job) Uninstall(ctx context.Context) error {
 		c.Prune(filepath.Dir(path), j.Paths.KernelTree(j.Key.Kernel))
 	}
 	c.Remove(j.Tree.ActiveLink(j.Key))
+	if err := j.markIndex(c); err != nil {
+		return err
+	}
 	j.tellWeak(ctx, "Removing linked weak modules...", gone)
 	if err := c.Commit(); err != nil {
 		return err

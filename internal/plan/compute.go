@@ -195,8 +195,15 @@ func (m *maker) refresh() {
 	if m.o.NoRefresh {
 		return
 	}
+	planned := map[string]bool{}
 	for _, t := range m.targets {
+		planned[t.Kernel] = true
 		m.add(Step{Kind: Refresh, Key: t.Key(state.ID{}), Behind: m.changes[t], Group: m.group(), Why: "objects changed"})
+	}
+	for _, kernel := range m.f.IndexDue {
+		if !planned[kernel] {
+			m.add(Step{Kind: Refresh, Key: state.Key{Kernel: kernel}, Group: m.group(), Why: "an earlier run was ended before it"})
+		}
 	}
 }
 

@@ -18,6 +18,8 @@ type Facts struct {
 	Kernels map[Target]Kernel
 	// Results tells of each module and kernel the plan may work on.
 	Results map[state.Key]Result
+	// IndexDue are kernels whose module index an earlier run left behind.
+	IndexDue []string
 }
 
 // Module is what is known of a module whatever the kernel.

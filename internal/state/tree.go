@@ -19,7 +19,9 @@
 package state
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,6 +119,36 @@ func (t Tree) KeptLog(k Key) string {
 // is installed for a kernel.
 func (t Tree) ActiveLink(k Key) string {
 	return filepath.Join(t.Module(k.Module), "kernel-"+k.Kernel+"-"+k.Arch)
+}
+
+// IndexDue returns the path of the mark that a kernel's objects were changed and
+// its module index was not brought up to date yet. The mark is set in the same
+// change, so that a process killed in between leaves it.
+func (t Tree) IndexDue(kernel string) string { return filepath.Join(t.Dir, ".index-due", kernel) }
+
+// KernelsDue returns the kernels whose module index is due.
+func (t Tree) KernelsDue() []string {
+	entries, err := os.ReadDir(filepath.Dir(t.IndexDue("any")))
+	if err != nil {
+		return nil
+	}
+	var kernels []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") {
+			kernels = append(kernels, e.Name())
+		}
+	}
+	return kernels
+}
+
+// IndexDone removes the mark that a kernel's module index is due.
+func (t Tree) IndexDone(kernel string) error {
+	mark := t.IndexDue(kernel)
+	if err := os.Remove(mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("noting that the module index is up to date: %w", err)
+	}
+	os.Remove(filepath.Dir(mark)) // unless other kernels are due
+	return nil
 }
 
 // Originals returns the directory that keeps the objects a module replaced.
