@@ -10,7 +10,8 @@ require (
 	mvdan.cc/sh/v3 v3.14.1
 )
 
+// Tests only.
 require (
-	github.com/rogpeppe/go-internal v1.16.0 // indirect
+	github.com/rogpeppe/go-internal v1.16.0
 	golang.org/x/tools v0.38.0 // indirect
 )
