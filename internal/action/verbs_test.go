@@ -472,10 +472,70 @@ func TestPostTransaction(t *testing.T) {
 func TestIndexFails(t *testing.T) {
 	m := newMachine(t)
 	m.tool("depmod", "echo bad >&2; exit 1")
-	m.reason(m.install(m.source("m/1"), k1), IndexFailed)
+	id := m.source("m/1")
+	m.reason(m.install(id, k1), IndexFailed)
 	m.wantStatus("m/1@6.1.0 installed")
+	if !m.has(indexDue) {
+		t.Error("nothing tells that the index is due")
+	}
+	m.reason(m.install(id, k1), IndexFailed)
+	m.reason(m.engine().Autoinstall(background, []plan.Target{k1}, state.ID{}), IndexFailed)
+	m.reason(m.engine().Back(background, id, []plan.Target{k1}, false, plan.ToBuilt), IndexFailed)
+	m.wantStatus("m/1@6.1.0 built")
 	m.set.NoDepmod = true
-	m.must(m.install(m.source("n/1"), k1))
+	m.must(m.install(m.source("n/1"), k1, k2))
+	if !m.has(indexDue) || m.has("tree/.index-due/6.2.0") {
+		t.Error("--no-depmod touches the marks", m.files("tree/.index-due"))
+	}
+}
+
+const indexDue = "tree/.index-due/6.1.0"
+
+// Every verb that installs or removes brings an index up to date that an
+// earlier one left behind, also when it has nothing else to do.
+func TestIndexLeftBehind(t *testing.T) {
+	id := state.ID{Module: "m", Version: "1"}
+	one := []plan.Target{k1}
+	for name, c := range map[string]struct {
+		verb  func(e *Engine) error
+		says  string
+		index string
+	}{
+		"install":         {func(e *Engine) error { return e.Install(background, Selection{ID: id}, one) }, "already installed", "m.ko"},
+		"install another": {func(e *Engine) error { return e.Install(background, Selection{ID: id}, []plan.Target{k2}) }, "Installing ", "m.ko"},
+		"autoinstall":     {func(e *Engine) error { return e.Autoinstall(background, one, state.ID{}) }, "Autoinstall on 6.1.0 succeeded for module(s) m.\n", "m.ko"},
+		"kernel_postinst": {func(e *Engine) error { return e.KernelPostinst(background, k1) }, "Running depmod", "m.ko"},
+		"kernel_prerm":    {func(e *Engine) error { return e.KernelPrerm(background, k2) }, "Running depmod", "m.ko"},
+		"kernel_preinst":  {func(e *Engine) error { return e.KernelPreinst(background, k2) }, "Running depmod", "m.ko"},
+		"match":           {func(e *Engine) error { return e.Match(background, k1.Kernel, k2, "") }, "Installing ", "m.ko"},
+		"unbuild another": {func(e *Engine) error { return e.Back(background, id, []plan.Target{k2}, false, plan.ToAdded) }, "is not built", "m.ko"},
+		"uninstall":       {func(e *Engine) error { return e.Back(background, id, one, false, plan.ToBuilt) }, "was ACTIVE", ""},
+		"remove":          {func(e *Engine) error { return e.Back(background, id, nil, true, plan.ToNothing) }, "completely", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.put("lib/modules/6.1.0/kernel/other.ko", "")
+			environ := m.set.Environ
+			m.tool("depmod", "exit 1")
+			m.source("m/1")
+			m.reason(m.install(id, k1), IndexFailed)
+			m.set.Environ = environ
+			m.must(c.verb(m.engine()))
+			if m.has("tree/.index-due") || !strings.Contains(m.out.String(), c.says) {
+				t.Error(m.said())
+			}
+			if got := m.read("lib/modules/6.1.0/modules.dep"); strings.Contains(got, "m.ko") != (c.index != "") || got == "stale\n" {
+				t.Errorf("the index has %q", got)
+			}
+			if c.index == "" {
+				return
+			}
+			m.must(m.unchanged(func() error { return m.install(id, k1) }))
+			if strings.Contains(m.out.String(), "depmod") {
+				t.Error("once more than needed:", m.said())
+			}
+		})
+	}
 }
 
 func TestInterruption(t *testing.T) {

@@ -175,7 +175,27 @@ func TestInstallAndUninstall(t *testing.T) {
 	if got := p.out.String(); got != "Installing "+p.tree("updates/dkms/a.ko")+"\nInstalling "+p.tree("updates/dkms/b.ko")+"\n" {
 		t.Error(got)
 	}
+	if due := p.Tree.KernelsDue(); !slices.Equal(due, []string{kernel}) {
+		t.Error("index due for", due)
+	}
+	if err := p.Tree.IndexDone(kernel); err != nil {
+		t.Fatal(err)
+	}
 	p.uninstall()
+	if due := p.Tree.KernelsDue(); !slices.Equal(due, []string{kernel}) {
+		t.Error("index due for", due, "after uninstall")
+	}
+	if err := p.Tree.IndexDone(kernel); err != nil {
+		t.Fatal(err)
+	}
+	p.NoIndex = true
+	if err := p.install(); err != nil {
+		t.Fatal(err)
+	}
+	p.uninstall()
+	if due := p.Tree.KernelsDue(); due != nil {
+		t.Error("index due although nobody will bring it up to date:", due)
+	}
 	p.wants()
 	if p.active() != "" {
 		t.Error("still active")

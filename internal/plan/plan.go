@@ -123,8 +123,10 @@ func (p *Plan) String() string {
 		if s.Key.Module != "" {
 			fmt.Fprintf(&b, " %s", s.Key.ID)
 		}
-		if s.Key.Kernel != "" {
+		if s.Key.Kernel != "" && s.Key.Arch != "" {
 			fmt.Fprintf(&b, " for kernel %s (%s)", s.Key.Kernel, s.Key.Arch)
+		} else if s.Key.Kernel != "" {
+			fmt.Fprintf(&b, " for kernel %s", s.Key.Kernel)
 		}
 		if s.Why != "" {
 			fmt.Fprintf(&b, ": %s", s.Why)

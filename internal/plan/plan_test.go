@@ -441,6 +441,11 @@ func TestPrinted(t *testing.T) {
 	if got := p.String(); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
+	left := world("m/1")
+	left.IndexDue = []string{"6.9"}
+	if got := Back(parse("m/1"), nil, ToBuilt, left, Options{}).String(); got != "  1 refresh   for kernel 6.9: an earlier run was ended before it\n" {
+		t.Error(got)
+	}
 	text, err := json.Marshal(p)
 	if err != nil {
 		t.Fatal(err)
@@ -462,5 +467,46 @@ func TestPrinted(t *testing.T) {
 	}
 	if p.Counts(Build) != 1 || p.Counts(Forget) != 0 {
 		t.Error("miscounted")
+	}
+}
+
+// A module index that an earlier run left behind is brought up to date by the
+// next plan, once, unless the plan leaves indexes alone.
+func TestIndexLeftBehind(t *testing.T) {
+	m := parse("m/1")
+	plans := []struct {
+		name, facts, want string
+		make              func(f *Facts, o Options) *Plan
+	}{
+		{"install of another kernel", "m/1 built", "1 install m/1 6.1\n2 refresh 6.1 behind 1\n3 refresh 6.9",
+			func(f *Facts, o Options) *Plan { return InstallAll(m, []Target{k1}, f, o) }},
+		{"installed already", "m/1 installed", "1 note m/1 6.1\n2 refresh 6.1\n3 refresh 6.9",
+			func(f *Facts, o Options) *Plan { return InstallAll(m, []Target{k1}, f, o) }},
+		{"refused", "m/1 excluded", "1 refuse m/1 6.1\n2 install m/1 6.1 after 1\n3 refresh 6.1 behind 2\n4 refresh 6.9",
+			func(f *Facts, o Options) *Plan { return InstallAll(m, []Target{k1}, f, o) }},
+		{"uninstall", "m/1 installed", "1 uninstall m/1 6.1\n2 refresh 6.1 behind 1\n3 refresh 6.9",
+			func(f *Facts, o Options) *Plan { return Back(m, []Target{k1}, ToBuilt, f, o) }},
+		{"unbuild", "m/1 built", "1 note m/1 6.1\n2 unbuild m/1 6.1 behind 1\n3 refresh 6.1\n4 refresh 6.9",
+			func(f *Facts, o Options) *Plan { return Back(m, []Target{k1}, ToAdded, f, o) }},
+		{"remove", "m/1", "1 refresh 6.1\n2 refresh 6.9\n3 forget m/1",
+			func(f *Facts, o Options) *Plan { return Back(m, nil, ToNothing, f, o) }},
+		{"autoinstall", "m/1 installed", "1 refresh 6.1\n2 refresh 6.9",
+			func(f *Facts, o Options) *Plan { return &Autoinstall(k1, state.ID{}, f, o).Plan }},
+		{"kernel_prerm", "m/1", "1 refresh 6.1\n2 refresh 6.9",
+			func(f *Facts, o Options) *Plan { return Clear(nil, k1, true, f, o) }},
+		{"match", "m/1 built", "1 install m/1 6.1\n2 refresh 6.1 behind 1\n3 refresh 6.9",
+			func(f *Facts, o Options) *Plan { return Match([]state.ID{m}, k1, f, o) }},
+		{"build", "m/1 built", "1 note m/1 6.1",
+			func(f *Facts, o Options) *Plan { return BuildAll(m, []Target{k1}, f, o) }},
+	}
+	for _, c := range plans {
+		t.Run(c.name, func(t *testing.T) {
+			f := world(c.facts)
+			f.IndexDue = []string{"6.1", "6.9"}
+			check(t, c.make(f, Options{}), c.want)
+			if n := c.make(f, Options{NoRefresh: true}).Counts(Refresh); n > 0 {
+				t.Errorf("%d module indexes are touched", n)
+			}
+		})
 	}
 }

@@ -244,3 +244,68 @@ func TestLogs(t *testing.T) {
 	}
 	clean(t, root)
 }
+
+// The mark of a module index that is due is set with the change that makes it
+// so, belongs to no module, and goes once the index is up to date.
+func TestIndexDue(t *testing.T) {
+	root, tree := world(t)
+	if due := tree.KernelsDue(); due != nil {
+		t.Error(due)
+	}
+	if err := tree.IndexDone("6.1"); err != nil {
+		t.Error("no mark, and an error:", err)
+	}
+	modules := fmt.Sprint(tree.Modules("", ""))
+	c, err := tree.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []string{"6.1", "6.12.117+deb12-amd64"} {
+		if err := c.StageFile(tree.IndexDue(k), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if due := tree.KernelsDue(); due != nil {
+		t.Error("due before the change:", due)
+	}
+	if err := c.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if due := tree.KernelsDue(); !reflect.DeepEqual(due, []string{"6.1", "6.12.117+deb12-amd64"}) {
+		t.Error(due)
+	}
+	if now := fmt.Sprint(tree.Modules("", "")); now != modules {
+		t.Errorf("the marks changed the modules: %s, before %s", now, modules)
+	}
+	for i, k := range []string{"6.1", "6.12.117+deb12-amd64"} {
+		if err := tree.IndexDone(k); err != nil {
+			t.Fatal(err)
+		}
+		if due := tree.KernelsDue(); len(due) != 1-i {
+			t.Error(k, due)
+		}
+	}
+	if _, err := os.Stat(root + "/tree/.index-due"); err == nil {
+		t.Error("an empty directory stays")
+	}
+	put(t, root+"/tree/.index-due/6.1/in-the-way", "")
+	if err := tree.IndexDone("6.1"); err == nil {
+		t.Error("the mark can't be removed, and no error")
+	}
+}
+
+// A change that is given up sets no mark.
+func TestIndexNotDueAfterAbort(t *testing.T) {
+	root, tree := world(t)
+	c, err := tree.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StageFile(tree.IndexDue("6.1"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.Abort()
+	if _, err := os.Stat(root + "/tree/.index-due"); err == nil || tree.KernelsDue() != nil {
+		t.Error("a mark is left", tree.KernelsDue())
+	}
+}
