@@ -3,6 +3,9 @@
 package gates
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -10,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"dkms-go/internal/action"
 	"dkms-go/internal/cli"
 )
 
@@ -37,27 +41,80 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// TestExitCodesHappen wants a script that ends with each code: a line
-// "dkms CODE arguments" in one of the script tests.
+// outcome matches a script's line that says how dkms ends, with the reason
+// that it shows.
+var outcome = regexp.MustCompile(`(?m)^(?:\[[^\]]*\] *)?(?:dkms|interrupt|run) ([0-9]+)(?: .*?)?(?:# reason: ([A-Za-z]+))?$`)
+
+// TestExitCodesHappen wants a script that ends with each code, and for each
+// reason in the table a line "dkms CODE arguments # reason: NAME".
 func TestExitCodesHappen(t *testing.T) {
-	scripts, _ := filepath.Glob(filepath.Join(top(t), "test", "scripts", "testdata", "*.txtar"))
-	// awaited are the codes whose script is still to be written.
-	awaited := []string{"10", "101", "14", "16", "7", "77", "8", "9"}
-	var text strings.Builder
+	scripts, err := filepath.Glob(filepath.Join(top(t), "test", "scripts", "testdata", "*.txtar"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	names := reasonNames(t)
+	codes, shown := map[string]bool{}, map[string]bool{}
 	for _, path := range scripts {
 		rel, err := filepath.Rel(top(t), path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		text.WriteString(read(t, rel))
-	}
-	for _, code := range exitCodes() {
-		if !regexp.MustCompile(`(?m)^(?:\[[^\]]*\] *)?dkms ` + code + `( |$)`).MatchString(text.String()) {
-			if !slices.Contains(awaited, code) {
-				t.Errorf("no script in test/scripts/testdata ends with exit code %s", code)
+		for _, m := range outcome.FindAllStringSubmatch(read(t, rel), -1) {
+			codes[m[1]] = true
+			if m[2] == "" {
+				continue
 			}
-		} else if slices.Contains(awaited, code) {
-			t.Logf("exit code %s has a script now: no need to await it", code)
+			reason := slices.Index(names, m[2])
+			if reason < 0 {
+				t.Errorf("%s: there is no reason %s", rel, m[2])
+				continue
+			}
+			if want := codeOf(action.Reason(reason)); want >= 0 && strconv.Itoa(want) != m[1] {
+				t.Errorf("%s: %s has code %d, not %s", rel, m[2], want, m[1])
+			}
+			shown[m[2]] = true
 		}
 	}
+	for _, code := range exitCodes() {
+		if !codes[code] {
+			t.Errorf("no script in test/scripts/testdata ends with exit code %s", code)
+		}
+	}
+	for _, row := range cli.ExitTable() {
+		if name := names[row.Reason]; !shown[name] {
+			t.Errorf("no script in test/scripts/testdata has a line with \"# reason: %s\" (%s)", name, row.Words)
+		}
+	}
+}
+
+// codeOf returns a reason's code, -1 if it has no fixed one.
+func codeOf(r action.Reason) int {
+	for _, row := range cli.ExitTable() {
+		if row.Reason == r {
+			return row.Code
+		}
+	}
+	return -1
+}
+
+// reasonNames lists the constants of action.Reason by their values.
+func reasonNames(t *testing.T) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(top(t), "internal", "action", "failure.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range file.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || g.Tok != token.CONST {
+			continue
+		}
+		var names []string
+		for _, s := range g.Specs {
+			names = append(names, s.(*ast.ValueSpec).Names[0].Name)
+		}
+		return names
+	}
+	t.Fatal("internal/action/failure.go has no constants")
+	return nil
 }

@@ -12,12 +12,19 @@
 //
 // Lines that differ on purpose begin with [peer] or [!peer].
 //
+// A line "... # reason: NAME" tells which reason of the exit codes' table it
+// shows; every reason has one.
+//
 // Besides testscript's own commands there are these. $R is the root, $T its
 // DKMS tree, $K and $K2 the older and the newer kernel, $A the architecture.
 // Samples, small modules made from testdata/samples.txt, are in /src.
 //
 //	dkms CODE ARG...          runs dkms in the root; it must exit with CODE
 //	run CODE COMMAND ARG...   runs any command in the root
+//	interrupt CODE SIGNAL FILE ARG...
+//	                          runs dkms and sends it the signal once FILE is
+//	                          in the root; FILE is removed
+//	idle                      no process runs in the root
 //	status [-all] [PATTERN] [ENTRY...]
 //	                          compares what dkms status prints. An ENTRY is
 //	                          [NAME/]VERSION:STATE for kernel $K, or
@@ -36,7 +43,8 @@
 //	signed PATH CERT          the object is signed with the certificate's key
 //	unsigned PATH             the object is not signed
 //	source DIR OBJECT...      writes C files and a Makefile into DIR
-//	put FILE PATH             copies a file of the script into the root
+//	put FILE PATH             copies a file of the script into the root; one
+//	                          that begins with #! can be executed
 //	clean                     no trace of the samples is left
 //	snapshot, unchanged       remember the root's trees; compare with now
 package scripts

@@ -44,6 +44,7 @@ func (m *machine) commands() map[string]command {
 		"log": m.log, "link": m.link, "modinfo": m.modinfo, "signed": m.signed, "unsigned": m.unsigned,
 		"adds": m.adds, "installs": m.installs, "uninstalls": m.uninstalls, "skips": m.skips, "deletes": m.deletes,
 		"attempts": m.attempts, "outcome": m.outcome,
+		"interrupt": m.interrupt, "idle": m.idle,
 		"source": m.source, "put": m.put, "clean": m.clean, "snapshot": m.snapshot, "unchanged": m.unchanged,
 	}
 	for name, f := range cmds {
@@ -62,8 +63,17 @@ var progressDots = regexp.MustCompile(`\.{4,}`)
 
 // chroot runs a command in the root and returns its exit status.
 func (m *machine) chroot(ts *testscript.TestScript, name string, args ...string) int {
+	return m.exec(ts, "env", m.entering(name, args)...)
+}
+
+// entering returns the arguments of env(1) that run a command in the root.
+func (m *machine) entering(name string, args []string) []string {
 	env := []string{"-i", "PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", "parallel_jobs=1", "chroot", m.root, name}
-	err := ts.Exec("env", append(env, args...)...)
+	return append(env, args...)
+}
+
+func (m *machine) exec(ts *testscript.TestScript, name string, args ...string) int {
+	err := ts.Exec(name, args...)
 	m.stdout, m.stderr = progressDots.ReplaceAllString(ts.ReadFile("stdout"), "..."), ts.ReadFile("stderr")
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -252,12 +262,14 @@ func (m *machine) put(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: put FILE PATH")
 	}
 	path := m.inside(args[1])
+	text := ts.ReadFile(args[0])
 	mode := os.FileMode(0o644)
-	if strings.HasSuffix(path, ".sh") {
+	if strings.HasPrefix(text, "#!") {
 		mode = 0o755
 	}
 	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
-	ts.Check(os.WriteFile(path, []byte(ts.ReadFile(args[0])), mode))
+	ts.Check(os.WriteFile(path, []byte(text), mode))
+	ts.Check(os.Chmod(path, mode)) // of a file that was there
 }
 
 // clean finds what the samples left in the DKMS tree and the kernels' trees,
