@@ -34,9 +34,17 @@ func (e *Engine) Install(ctx context.Context, sel Selection, targets []plan.Targ
 	return e.forEach(ctx, sel, targets, "install", plan.InstallAll)
 }
 
-// installRPM hands a package to rpm(8) and installs what it brought.
+// installRPM hands a package to rpm(8) and installs what it brought. With
+// --dry-run it only shows the command.
 func (e *Engine) installRPM(ctx context.Context, file string, targets []plan.Target) error {
+	if !readable(file) {
+		return failf(NoArchive, "there is no package %q", file)
+	}
 	c := run.Cmd{Argv: []string{"rpm", "-Uvh", file}, Env: e.Environ, Stdout: e.Out, Stderr: e.Err}
+	if e.DryRun {
+		fmt.Fprintln(e.Out, c.Line())
+		return nil
+	}
 	if err := c.Run(ctx); err != nil {
 		return fail(RPMFailed, fmt.Errorf("installing %s: %w", file, err))
 	}
