@@ -20,6 +20,8 @@
 // Samples, small modules made from testdata/samples.txt, are in /src.
 //
 //	dkms CODE ARG...          runs dkms in the root; it must exit with CODE
+//	works ARG...              runs dkms; exit code 0, nothing on stderr
+//	fails CODE ARG...         runs dkms; an error on stderr, none on stdout
 //	run CODE COMMAND ARG...   runs any command in the root
 //	interrupt CODE SIGNAL FILE ARG...
 //	                          runs dkms and sends it the signal once FILE is

@@ -44,6 +44,7 @@ func (m *machine) commands() map[string]command {
 		"log": m.log, "link": m.link, "modinfo": m.modinfo, "signed": m.signed, "unsigned": m.unsigned,
 		"adds": m.adds, "installs": m.installs, "uninstalls": m.uninstalls, "skips": m.skips, "deletes": m.deletes,
 		"attempts": m.attempts, "outcome": m.outcome,
+		"works": m.works, "fails": m.fails,
 		"interrupt": m.interrupt, "idle": m.idle,
 		"source": m.source, "put": m.put, "clean": m.clean, "snapshot": m.snapshot, "unchanged": m.unchanged,
 	}
@@ -100,6 +101,26 @@ func (m *machine) run(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	if got := m.chroot(ts, args[1], args[2:]...); got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// works runs dkms, which must succeed and have nothing to say on stderr.
+func (m *machine) works(ts *testscript.TestScript, neg bool, args []string) {
+	m.dkms(ts, neg, append([]string{"0"}, args...))
+	m.quiet(ts, neg, nil)
+}
+
+// complaint matches what people must be told apart from the output.
+var complaint = regexp.MustCompile(`(?mi)^(dkms(\.conf)?: )?(error|warning)\b`)
+
+// fails runs dkms, which must fail and complain on stderr, and only there.
+func (m *machine) fails(ts *testscript.TestScript, neg bool, args []string) {
+	m.dkms(ts, neg, args)
+	if !complaint.MatchString(m.stderr) {
+		ts.Fatalf("no error on stderr")
+	}
+	if line := complaint.FindString(m.stdout); line != "" {
+		ts.Fatalf("%q is on stdout", line)
 	}
 }
 
