@@ -21,6 +21,9 @@ func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	// A reader that goes away must not end a change in the middle: writing
+	// then fails, and what only lists stops by that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() { cancel(cli.Signal{Number: <-signals}) }()
 	os.Exit(cli.Main(ctx, os.Args[1:], cli.Stdio{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Version: version,

@@ -95,6 +95,9 @@ func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, e
 		return confFailure(err)
 	}
 	remarks(errw, m)
+	if m.Name != id.Module || m.Version != id.Version {
+		fmt.Fprintf(errw, "Warning: %s is for %s/%s, and is added as %s\n", file, m.Name, m.Version, id)
+	}
 	fmt.Fprintf(out, "Creating symlink %s -> %s\n", e.tree.SourceLink(id), source)
 	if err := e.register(id, source); err != nil {
 		return fail(Internal, err)

@@ -107,7 +107,7 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 		latest[only] = true
 	}
 	f := e.facts(ctx, nil, []plan.Target{t}, func(id state.ID, r plan.Result) bool {
-		return latest[id] && !r.Installed || r.Built
+		return latest[id] && (!r.Installed || r.Lost) || r.Built
 	})
 	auto := plan.Autoinstall(t, only, f, plan.Options{NoRefresh: e.NoDepmod})
 	if len(auto.Due)+len(auto.Bad)+len(auto.Unmet)+len(auto.Deferred)+auto.Counts(plan.Refresh) == 0 {

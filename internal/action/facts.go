@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"dkms-go/internal/conf"
+	"dkms-go/internal/install"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
 )
@@ -34,6 +35,9 @@ func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Targe
 		for _, m := range f.Modules {
 			key := t.Key(m.ID)
 			r := plan.Result{Built: e.tree.Built(key), Installed: e.tree.Installed(key)}
+			if r.Installed {
+				r.Lost = install.Lost(install.ReadPlaced(e.tree, e.Paths.KernelTree(t.Kernel), key))
+			}
 			if m.Condition != state.Broken && want(m.ID, r) {
 				e.read(ctx, key, t, &r)
 			}

@@ -77,6 +77,8 @@ func installFailure(i *install.Failure) *Failure {
 	switch i.Problem {
 	case install.PreInstallFailed:
 		return fail(PreInstallFailed, i.Err, "Nothing was installed. --force installs nevertheless.")
+	case install.WrongKernel:
+		return fail(InstallFailed, i.Err, "Nothing was installed. Build it for the kernel that dkms names ($kernelver, KERNELRELEASE); --force installs nevertheless.")
 	case install.NothingToPlace:
 		return fail(InstallFailed, i.Err, "You may override by specifying --force.")
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"dkms-go/internal/conf"
+	"dkms-go/internal/install"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
 	"dkms-go/internal/vercmp"
@@ -80,6 +81,10 @@ func (e *Engine) allTargets(id state.ID) []plan.Target {
 
 func (w *performance) uninstallStep(ctx context.Context, s plan.Step, t plan.Target, out, errw io.Writer) error {
 	m, err := w.load(ctx, s.Key.ID, t, conf.Auto, errw)
+	if err != nil && len(install.ReadPlaced(w.tree, w.Paths.KernelTree(t.Kernel), s.Key)) > 0 {
+		fmt.Fprintf(errw, "Warning: %v; taking out what was installed without its conf\n", err)
+		m, err = &conf.Module{}, nil
+	}
 	if err != nil {
 		return confFailure(err)
 	}

@@ -41,8 +41,7 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 		return nil, fail(Interrupted, context.Cause(ctx))
 	}
 	if e.DryRun {
-		fmt.Fprint(e.Out, p)
-		return make([]error, len(p.Steps)), nil
+		return e.rehearse(p, f), nil
 	}
 	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, quietHead: quietHead, serial: true}
 	width := 1
@@ -57,6 +56,19 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 	w.open(p)
 	outcomes := plan.Execute(ctx, p, width, w.step, w.ended)
 	return outcomes, interrupted(ctx, outcomes)
+}
+
+// rehearse prints a plan; its outcomes are those that are certain beforehand.
+func (e *Engine) rehearse(p *plan.Plan, f *plan.Facts) []error {
+	fmt.Fprint(e.Out, p)
+	w := &performance{Engine: e, facts: f}
+	outcomes := make([]error, len(p.Steps))
+	for i, s := range p.Steps {
+		if s.Kind == plan.Refuse {
+			outcomes[i] = w.refuse(s)
+		}
+	}
+	return outcomes
 }
 
 // interrupted returns the failure of a plan that was stopped before its end:

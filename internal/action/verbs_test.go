@@ -84,10 +84,66 @@ func TestForce(t *testing.T) {
 	m.must(m.install(id, k1))
 	m.set.Force = true
 	m.must(m.install(id, k1))
-	if !strings.Contains(m.out.String(), "ACTIVE on this kernel") {
+	if !strings.Contains(m.out.String(), "Installing ") {
 		t.Error(m.said())
 	}
 	m.wantStatus("m/1@6.1.0 installed")
+}
+
+// A reinstall that can't be done leaves the module installed.
+func TestForceWithoutObject(t *testing.T) {
+	m := newMachine(t)
+	id := m.source("m/1")
+	m.must(m.install(id, k1))
+	m.must(os.Remove(m.root + "/tree/m/1/6.1.0/x86_64/module/m.ko"))
+	m.set.Force = true
+	m.reason(m.install(id, k1), InstallFailed)
+	if !m.has("lib/modules/6.1.0/updates/dkms/m.ko") || !m.has("tree/m/kernel-6.1.0-x86_64/module") {
+		t.Error("the module is no longer installed")
+	}
+}
+
+// What was installed is taken out, whatever the conf says by then.
+func TestRemoveAfterConfChanged(t *testing.T) {
+	for name, conf := range map[string]string{
+		"renamed": "\nDEST_MODULE_NAME[0]=other\n",
+		"broken":  "\nBUILT_MODULE_NAME[0]=m.ko\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.put("lib/modules/6.1.0/kernel/m.ko", "the kernel's own")
+			id := m.source("m/1")
+			m.set.Force = true
+			m.must(m.install(id, k1))
+			m.set.Force = false
+			if m.has("lib/modules/6.1.0/kernel/m.ko") {
+				t.Fatal("the original was not kept")
+			}
+			m.put("src/m-1/dkms.conf", m.read("src/m-1/dkms.conf")+conf)
+			m.must(m.engine().Back(background, id, nil, true, plan.ToNothing))
+			if m.has("lib/modules/6.1.0/updates") || m.read("lib/modules/6.1.0/kernel/m.ko") != "the kernel's own" || m.has("tree/.installed") {
+				t.Error("not taken out:", m.files("lib"), m.files("tree"))
+			}
+		})
+	}
+}
+
+// An installed object that has gone is put back.
+func TestInstallOfWhatIsLost(t *testing.T) {
+	m := newMachine(t)
+	id := m.source("m/1")
+	m.must(m.install(id, k1))
+	object := "lib/modules/6.1.0/updates/dkms/m.ko"
+	m.must(os.Remove(m.root + "/" + object))
+	m.must(m.install(id, k1))
+	if !m.has(object) {
+		t.Error("install:", m.said())
+	}
+	m.must(os.Remove(m.root + "/" + object))
+	m.must(m.engine().Autoinstall(background, []plan.Target{k1}, state.ID{}))
+	if !m.has(object) {
+		t.Error("autoinstall:", m.said())
+	}
 }
 
 func TestTwoVersions(t *testing.T) {
@@ -707,4 +763,17 @@ func TestSaveEnvironment(t *testing.T) {
 	if run.Code(nil) != 0 {
 		t.Error("no code")
 	}
+}
+
+// An object for another kernel is built, but not put into a kernel's tree.
+func TestInstallForAnotherKernel(t *testing.T) {
+	m := newMachine(t)
+	id := m.source("m/1", `MAKE="/usr/bin/make -C $kernel_source_dir M=$dkms_tree/m/1/build KERNELRELEASE=9.9.9"`)
+	f := m.reason(m.install(id, k1), InstallFailed)
+	if !strings.Contains(f.Error(), "9.9.9") || !strings.Contains(f.Error(), "6.1.0") || m.has("lib/modules/6.1.0/updates") {
+		t.Error(f, m.said())
+	}
+	m.wantStatus("m/1@6.1.0 built")
+	m.set.Force = true
+	m.must(m.install(id, k1))
 }

@@ -25,6 +25,8 @@ type args struct {
 	set                              map[string]bool
 	old                              []string
 	odd                              []string
+	// missing is a word that looks like a path and leads to nothing usable.
+	missing string
 	// stop is set by an option that ends parsing: --help or --version.
 	stop string
 }
@@ -54,7 +56,10 @@ func parse(words []string) (*args, error) {
 		if o.Arg != "" && !inline && len(words) > 0 {
 			value, words = words[0], words[1:]
 		}
-		a.option(o, firstLine(value))
+		if value = firstLine(value); value == "" && o.Dir {
+			return a, usageError("%s needs a directory", o.Name())
+		}
+		a.option(o, value)
 		if a.stop != "" {
 			a.findAction(words)
 			return a, nil
@@ -145,6 +150,8 @@ func (a *args) positional(word string) error {
 		a.sourceDir = word
 	case file:
 		a.archive = word
+	case strings.HasPrefix(word, "/"), strings.HasPrefix(word, "./"), strings.HasPrefix(word, "../"):
+		a.missing = word
 	case a.module == "":
 		a.setModule(word)
 	default:

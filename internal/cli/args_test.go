@@ -96,7 +96,7 @@ func TestParse(t *testing.T) {
 		{"add my-dkms.conf", "action=add dir=."},
 		{"add my.tar.gz", "action=add archive=my.tar.gz"},
 		{"add empty", "action=add module=empty"},
-		{"add /nowhere/at/all", "action=add version=nowhere/at/all"},
+		{"add /nowhere/at/all", "action=add"},
 		{"build -k ./empty", "action=build tree=" + dir + "/empty"},
 		{"build -k empty", "action=build kernels=empty"},
 		{"build -k ./none", "action=build kernels=. arches=none"},

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/altroot"
@@ -59,6 +60,10 @@ func Main(ctx context.Context, words []string, stdio Stdio) int {
 	if err == nil {
 		err = dispatch(ctx, a, words, stdio)
 	}
+	var f *action.Failure
+	if err != nil && ctx.Err() != nil && !(errors.As(err, &f) && f.Reason == action.Interrupted) {
+		err = &action.Failure{Reason: action.Interrupted, Err: context.Cause(ctx)}
+	}
 	return finish(err, stdio)
 }
 
@@ -77,6 +82,8 @@ func finish(err error, stdio Stdio) int {
 		return codeOK
 	case errors.As(err, &inner):
 		return int(inner)
+	case errors.Is(err, syscall.EPIPE):
+		return 128 + int(syscall.SIGPIPE) // nobody reads on: no reason to complain
 	case errors.As(err, &u):
 		fmt.Fprintf(stdio.Err, "\nError! %s\nSee `dkms --help`.\n", sentence(u.text))
 		return u.code
@@ -100,6 +107,9 @@ func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
 	}
 	for _, word := range a.odd {
 		fmt.Fprintf(stdio.Err, "Warning: don't know what to do with %q, ignoring it\n", word)
+	}
+	if a.missing != "" && a.module == "" {
+		return &action.Failure{Reason: action.NoModule, Err: fmt.Errorf("%s is neither a directory with a dkms.conf nor an archive", a.missing)}
 	}
 	verb := verbNamed(a.action)
 	if verb == nil {

@@ -17,6 +17,9 @@ type Option struct {
 	// Loose matches any long option that begins with Long, as upstream does
 	// for options with a value.
 	Loose bool
+	// Dir marks options that name a directory: without one they could mean
+	// the machine's own, so an empty value is refused.
+	Dir bool
 }
 
 // optionTable is in the order of the help.
@@ -30,16 +33,16 @@ var optionTable = []Option{
 	{Long: "--force-version-override", Help: "install without comparing versions"},
 	{Short: "-c", Arg: "file", Help: "a dkms.conf to use instead of the module's"},
 	{Long: "--config", Arg: "file", Loose: true, Help: "the kernel's configuration file"},
-	{Long: "--kernelsourcedir", Arg: "dir", Loose: true, Help: "the kernel's build directory"},
+	{Long: "--kernelsourcedir", Arg: "dir", Loose: true, Dir: true, Help: "the kernel's build directory"},
 	{Long: "--templatekernel", Arg: "kernel", Loose: true, Help: "the kernel that match takes as its model"},
 	{Long: "--archive", Arg: "file", Loose: true, Help: "the archive to write or to load"},
 	{Long: "--binaries-only", Help: "pack only what is built"},
 	{Long: "--source-only", Help: "pack only the source"},
 	{Long: "--directive", Arg: "name=value", Loose: true, Help: "set a directive of dkms.conf; may be repeated"},
-	{Long: "--dkmstree", Arg: "dir", Loose: true, Help: "the DKMS tree"},
-	{Long: "--sourcetree", Arg: "dir", Loose: true, Help: "where module sources are"},
-	{Long: "--installtree", Arg: "dir", Loose: true, Help: "where kernels have their modules"},
-	{Long: "--root", Arg: "dir", Help: "work on another root directory, on the kernels in it"},
+	{Long: "--dkmstree", Arg: "dir", Loose: true, Dir: true, Help: "the DKMS tree"},
+	{Long: "--sourcetree", Arg: "dir", Loose: true, Dir: true, Help: "where module sources are"},
+	{Long: "--installtree", Arg: "dir", Loose: true, Dir: true, Help: "where kernels have their modules"},
+	{Long: "--root", Arg: "dir", Dir: true, Help: "work on another root directory, on the kernels in it"},
 	{Long: "--no-depmod", Help: "leave the module index as it is"},
 	{Long: "--modprobe-on-install", Help: "load what the devices need after an install for the running kernel"},
 	{Long: "--symlink-modules", Help: "install links instead of copies"},

@@ -39,7 +39,7 @@ func status(ctx context.Context, c *command) error {
 	}
 	for _, row := range rows {
 		if _, err := fmt.Fprintln(c.io.Out, statusLine(row)); err != nil {
-			return nil // nobody reads on
+			return fmt.Errorf("writing the list: %w", err)
 		}
 		if row.State == action.StateBroken {
 			explain(c.io.Err, &action.Failure{
@@ -161,7 +161,7 @@ func list(_ context.Context, c *command) error {
 			parts = []string{"added"}
 		}
 		if _, err := fmt.Fprintf(c.io.Out, "%s  %s\n", r.ID, strings.Join(parts, "; ")); err != nil {
-			return nil // nobody reads on
+			return fmt.Errorf("writing the list: %w", err)
 		}
 	}
 	return nil

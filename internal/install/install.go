@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"dkms-go/internal/conf"
 	"dkms-go/internal/hook"
@@ -60,6 +61,7 @@ type Problem int
 const (
 	NoKernelTree Problem = iota
 	ObjectMissing
+	WrongKernel
 	PreInstallFailed
 	NothingToPlace
 	PlacingFailed
@@ -94,6 +96,9 @@ func (j Job) Install(ctx context.Context) error {
 	objects, err := j.objects()
 	if err != nil {
 		return &Failure{ObjectMissing, err}
+	}
+	if err := j.forKernel(objects); err != nil {
+		return &Failure{WrongKernel, err}
 	}
 	if err := j.script(ctx, "pre_install", j.Conf.PreInstall); err != nil && !j.Force {
 		return &Failure{PreInstallFailed, fmt.Errorf("the pre_install script of %s failed: %w", j.Key.ID, err)}
@@ -135,6 +140,25 @@ func (j Job) objects() ([]object, error) {
 	return list, nil
 }
 
+// forKernel checks that the objects were built for the kernel: one with another
+// release in its vermagic would, as a rule, not load there.
+func (j Job) forKernel(objects []object) error {
+	for _, o := range objects {
+		data, err := ko.Read(o.from)
+		if err != nil || j.Force {
+			continue // what can't be read is judged when it is placed
+		}
+		info, err := ko.ParseInfo(data)
+		if err != nil || info.Vermagic() == "" {
+			continue
+		}
+		if release, _, _ := strings.Cut(info.Vermagic(), " "); release != j.Key.Kernel {
+			return fmt.Errorf("object %s of %s was built for kernel %s, not for %s: its Makefile may ask for the running kernel", o.Dest, j.Key.ID, release, j.Key.Kernel)
+		}
+	}
+	return nil
+}
+
 // Find returns the object called name in dir, compressed or not.
 func Find(dir, name string) (path string, ok bool) {
 	for _, suffix := range []ko.Compression{ko.None, ko.Zstd, ko.XZ, ko.Gzip} {
@@ -168,7 +192,7 @@ func (j Job) place(objects []object) (placed []string, err error) {
 		placed = append(placed, o.dest)
 	}
 	c.Link(filepath.Join(j.Key.Version, j.Key.Kernel, j.Key.Arch), j.Tree.ActiveLink(j.Key))
-	if err := j.markIndex(c); err != nil {
+	if err := errors.Join(j.listPlaced(c, accepted), j.markIndex(c)); err != nil {
 		return nil, &Failure{PlacingFailed, err}
 	}
 	if err := c.Commit(); err != nil {
@@ -264,6 +288,11 @@ func (j Job) dropOld(c *state.Change, fresh []object) error {
 	for _, o := range fresh {
 		keep[o.dest] = true
 		dirs[filepath.Dir(o.dest)] = true
+	}
+	for _, p := range j.placed() {
+		if !keep[p.Path] && p.intact() {
+			c.Remove(p.Path)
+		}
 	}
 	entries, err := os.ReadDir(j.Tree.Objects(old))
 	if errors.Is(err, os.ErrNotExist) {

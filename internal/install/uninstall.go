@@ -6,8 +6,10 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"dkms-go/internal/state"
@@ -28,24 +30,16 @@ func (j Job) Uninstall(ctx context.Context) error {
 		return err
 	}
 	defer c.Abort()
-	var gone []string
-	for _, o := range j.Conf.Objects {
-		path := j.Located(o.Dest, o.DestDir)
-		if path == "" {
-			fmt.Fprintf(j.Out, "Module %s.ko%s was not found within %s/\n", o.Dest, j.Suffix, j.Paths.KernelTree(j.Key.Kernel))
-		} else {
-			fmt.Fprintf(j.Out, "Deleting %s\n", path)
-			j.drop(c, path, o.Dest)
-			gone = append(gone, path)
-		}
-		if err := j.restore(c, o.Dest, o.DestDir); err != nil {
-			return err
-		}
+	gone, err := j.takeOut(c)
+	if err != nil {
+		return err
 	}
 	for _, path := range gone {
 		c.Prune(filepath.Dir(path), j.Paths.KernelTree(j.Key.Kernel))
 	}
 	c.Remove(j.Tree.ActiveLink(j.Key))
+	c.Remove(j.Tree.PlacedList(j.Key))
+	c.Prune(filepath.Dir(j.Tree.PlacedList(j.Key)), j.Tree.Dir)
 	if err := j.markIndex(c); err != nil {
 		return err
 	}
@@ -59,6 +53,41 @@ func (j Job) Uninstall(ctx context.Context) error {
 	return j.forgetOriginals()
 }
 
+// takeOut removes what was installed and restores what it had replaced: the
+// objects of the conf, and those that the install listed, in case the conf names
+// others by now.
+func (j Job) takeOut(c *state.Change) (gone []string, err error) {
+	done := map[string]bool{}
+	listed := map[string]Placed{}
+	for _, p := range j.placed() {
+		listed[p.name()] = p
+	}
+	for _, o := range j.Conf.Objects {
+		path := j.Located(o.Dest, o.DestDir)
+		if p, ok := listed[o.Dest]; ok && path == "" && p.intact() {
+			path = p.Path
+		}
+		delete(listed, o.Dest)
+		if path == "" {
+			fmt.Fprintf(j.Out, "Module %s.ko%s was not found within %s/\n", o.Dest, j.Suffix, j.Paths.KernelTree(j.Key.Kernel))
+		} else {
+			gone = append(gone, j.drop(c, path, o.Dest))
+		}
+		if err := j.restore(c, globSafe(o.Dest), done); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(listed)) {
+		if p := listed[name]; p.intact() {
+			gone = append(gone, j.drop(c, p.Path, name))
+		}
+	}
+	if err := j.restore(c, "*", done); err != nil {
+		return nil, err
+	}
+	return gone, j.restoreUnmarked(c, done)
+}
+
 // removed runs POST_REMOVE, whose failure changes nothing.
 func (j Job) removed(ctx context.Context) error {
 	if err := j.script(ctx, "post_remove", j.Conf.PostRemove); err != nil {
@@ -67,25 +96,32 @@ func (j Job) removed(ctx context.Context) error {
 	return nil
 }
 
-// drop removes an object in whatever compression it lies there.
-func (j Job) drop(c *state.Change, path, name string) {
+// drop removes an object in whatever compression it lies there, and returns its
+// path.
+func (j Job) drop(c *state.Change, path, name string) string {
+	fmt.Fprintf(j.Out, "Deleting %s\n", path)
 	hits, _ := filepath.Glob(filepath.Join(filepath.Dir(path), globSafe(name)+".ko*"))
 	for _, hit := range hits {
 		c.Remove(hit)
 	}
+	return path
 }
 
 func globSafe(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
 }
 
-// restore puts kept originals of an object back to where they came from.
-func (j Job) restore(c *state.Change, name, location string) error {
+// restore puts kept originals back to where they came from: those of objects
+// whose name matches a pattern and that are not done yet.
+func (j Job) restore(c *state.Change, pattern string, done map[string]bool) error {
 	dir := j.Tree.Originals(j.Key)
 	tree := j.Paths.KernelTree(j.Key.Kernel)
-	origins, _ := filepath.Glob(filepath.Join(dir, globSafe(name)+".*.origin"))
-	restored := map[string]bool{}
+	origins, _ := filepath.Glob(filepath.Join(dir, pattern+".*.origin"))
 	for _, origin := range origins {
+		if done[origin] {
+			continue
+		}
+		done[origin] = true
 		kept := strings.TrimSuffix(origin, ".origin")
 		text, err := os.ReadFile(origin)
 		if err != nil {
@@ -100,10 +136,22 @@ func (j Job) restore(c *state.Change, name, location string) error {
 			return err
 		}
 		c.Remove(origin)
-		restored[kept] = true
 	}
-	if kept, ok := Find(dir, name); ok && !restored[kept] && len(origins) == 0 {
-		return j.putBack(c, kept, filepath.Join(tree, location, filepath.Base(kept)))
+	return nil
+}
+
+// restoreUnmarked puts back originals that an old program kept without noting
+// where they came from: to where the conf says.
+func (j Job) restoreUnmarked(c *state.Change, done map[string]bool) error {
+	for _, o := range j.Conf.Objects {
+		kept, ok := Find(j.Tree.Originals(j.Key), o.Dest)
+		if !ok || done[kept+".origin"] {
+			continue
+		}
+		to := filepath.Join(j.Paths.KernelTree(j.Key.Kernel), o.DestDir, filepath.Base(kept))
+		if err := j.putBack(c, kept, to); err != nil {
+			return err
+		}
 	}
 	return nil
 }

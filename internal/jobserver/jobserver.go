@@ -35,7 +35,6 @@ const maxTokens = 4096
 // Server hands out tokens. Its methods are safe for concurrent use.
 type Server struct {
 	tokens int
-	dir    string
 	// own is our side of the pipe, read and write the descriptors of the
 	// makes. They are opened apart: make switches its own to non-blocking.
 	own, read, write *os.File
@@ -46,8 +45,9 @@ type Server struct {
 	held int
 }
 
-// New returns a server with 1 to 4096 tokens. It keeps a named pipe in a
-// private directory below the directory for temporary files until Close.
+// New returns a server with 1 to 4096 tokens. Its pipe has a name, in a private
+// directory below the directory for temporary files, only until it is open: a
+// killed process leaves nothing behind.
 func New(tokens int) (*Server, error) {
 	if tokens < 1 || tokens > maxTokens {
 		return nil, fmt.Errorf("making a jobserver: %d tokens, want 1 to %d", tokens, maxTokens)
@@ -56,9 +56,10 @@ func New(tokens int) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a jobserver: %w", err)
 	}
-	s := &Server{tokens: tokens, dir: dir, turn: make(chan struct{}, 1)}
+	defer os.RemoveAll(dir)
+	s := &Server{tokens: tokens, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
-	if err := s.open(); err != nil {
+	if err := s.open(filepath.Join(dir, "fifo")); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("making a jobserver: %w", err)
 	}
@@ -66,8 +67,7 @@ func New(tokens int) (*Server, error) {
 }
 
 // open makes the pipe and puts the tokens in.
-func (s *Server) open() error {
-	path := s.fifo()
+func (s *Server) open(path string) error {
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		return fmt.Errorf("making pipe %s: %w", path, err)
 	}
@@ -94,8 +94,6 @@ func openBlocking(path string, mode int) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), path), nil
 }
-
-func (s *Server) fifo() string { return filepath.Join(s.dir, "fifo") }
 
 // Acquire waits for the token that a make about to start owns. The error is
 // the cause of ctx, or that the server is closed.
@@ -172,22 +170,12 @@ func (s *Server) Env() (makeflags string, files []*os.File) {
 	return " -j" + strconv.Itoa(s.tokens) + " --jobserver-auth=3,4", []*os.File{s.read, s.write}
 }
 
-// FifoEnv returns the value of MAKEFLAGS in the form without inherited files,
-// which GNU make reads since 4.4. Make must be allowed to open the pipe, which
-// is its owner's alone.
-func (s *Server) FifoEnv() (makeflags string) {
-	return " -j" + strconv.Itoa(s.tokens) + " --jobserver-auth=fifo:" + s.fifo()
-}
-
-// Close removes the pipe. Makes that still run keep their tokens.
+// Close closes the pipe. Makes that still run keep their tokens.
 func (s *Server) Close() error {
 	for _, f := range []*os.File{s.own, s.read, s.write} {
 		if f != nil {
 			f.Close()
 		}
-	}
-	if err := os.RemoveAll(s.dir); err != nil {
-		return fmt.Errorf("closing the jobserver: %w", err)
 	}
 	return nil
 }

@@ -186,20 +186,6 @@ func TestAcquireWaits(t *testing.T) {
 	}
 }
 
-func TestFifoEnv(t *testing.T) {
-	s := newServer(t, 3)
-	flags := s.FifoEnv()
-	_, path, ok := strings.Cut(flags, "--jobserver-auth=fifo:")
-	if !ok || !strings.HasPrefix(flags, " -j3 ") {
-		t.Fatalf("flags %q", flags)
-	}
-	// What make 4.4 does: open by name, take a token, give it back.
-	out, err := run.Cmd{Shell: "exec 5<>" + path + `; read -rN1 x <&5; printf %s "$x" >&5; printf %s "$x"`}.Output(t.Context())
-	if err != nil || string(out) != "+" || s.queued() != 3 {
-		t.Errorf("%q, %v, %d tokens", out, err, s.queued())
-	}
-}
-
 func TestNewErrors(t *testing.T) {
 	for _, tokens := range []int{-1, 0, maxTokens + 1} {
 		if _, err := New(tokens); err == nil {

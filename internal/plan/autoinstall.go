@@ -51,7 +51,7 @@ func Autoinstall(t Target, only state.ID, f *Facts, o Options) *Auto {
 		}
 		r := f.Results[t.Key(id)]
 		switch {
-		case r.Installed:
+		case r.Installed && !r.Lost:
 			a.Installed = append(a.Installed, id)
 			satisfied[id.Module] = true
 		case only.Module != "" && id.Module != only.Module:

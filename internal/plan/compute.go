@@ -150,7 +150,7 @@ func (m *maker) prepare(t Target, after []int) int {
 func (m *maker) install(id state.ID, t Target, after []int) int {
 	key := t.Key(id)
 	r := m.f.Results[key]
-	if r.Installed && !m.o.Force {
+	if r.Installed && !r.Lost && !m.o.Force {
 		m.add(Step{Kind: Note, Reason: AlreadyInstalled, Key: key, Group: m.group(), Why: "already installed"})
 		return 0
 	}
@@ -161,14 +161,13 @@ func (m *maker) install(id state.ID, t Target, after []int) int {
 		why = "not installed"
 		after = append(slices.Clone(after), m.mustBuild(id, t, after))
 	}
-	group := m.group()
-	if r.Installed {
+	switch {
+	case r.Lost:
+		why = "installed before, but gone from the kernel's tree"
+	case r.Installed:
 		why = "installed before; installed again"
-		un := m.add(Step{Kind: Uninstall, Key: key, After: after, Group: group, Why: "to be installed again", Blank: true})
-		m.change(t, un)
-		after = append(slices.Clone(after), un)
 	}
-	return m.placed(id, t, Step{Kind: Install, Key: key, After: after, Group: group, Why: why})
+	return m.placed(id, t, Step{Kind: Install, Key: key, After: after, Group: m.group(), Why: why, Replace: r.Installed})
 }
 
 // placed appends an install step and remembers it for what depends on it.

@@ -37,6 +37,8 @@ type Kernel struct{ Headers bool }
 // Result is what is known of a module for a kernel.
 type Result struct {
 	Built, Installed bool
+	// Lost says that an installed object is gone from the kernel's tree.
+	Lost bool
 	// Conf is the conf evaluated for the kernel; Err is why there is none.
 	Conf *conf.Module
 	Err  error

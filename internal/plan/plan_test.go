@@ -217,7 +217,7 @@ func TestInstall(t *testing.T) {
 		{"no depmod", "m/1 built", []Target{k1}, Options{NoRefresh: true}, "1 install m/1 6.1"},
 		{"installed", "m/1 installed", []Target{k1}, Options{}, "1 note m/1 6.1"},
 		{"installed, forced", "m/1 installed", []Target{k1}, Options{Force: true},
-			"1 uninstall m/1 6.1\n2 install m/1 6.1 after 1\n3 refresh 6.1 behind 1, 2"},
+			"1 install m/1 6.1 again\n2 refresh 6.1 behind 1"},
 		{"excluded for one", "m/1 excluded@6.1", []Target{k1, k2}, Options{}, `1 refuse m/1 6.1
 			2 install m/1 6.1 after 1
 			3 prepare 6.2

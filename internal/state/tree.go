@@ -40,9 +40,9 @@ func CheckName(what, s string) error {
 	case s == "":
 		return fmt.Errorf("the %s is empty", what)
 	case s == "." || s == "..", strings.HasPrefix(s, "-"), strings.HasPrefix(s, "."):
-		return fmt.Errorf("%q can't be a %s: it starts with %q", s, what, s[:1])
+		return fmt.Errorf("%q is no valid %s: it starts with %q", s, what, s[:1])
 	case strings.ContainsAny(s, "/ *?[]{}()<>|&;\\$`\"'"), strings.IndexFunc(s, unicode.IsControl) >= 0:
-		return fmt.Errorf("%q can't be a %s: it has a character that has no place in a file name", s, what)
+		return fmt.Errorf("%q is no valid %s: it has a character that has no place in a file name", s, what)
 	case len(s) > 200:
 		return fmt.Errorf("the %s is longer than 200 bytes", what)
 	}
@@ -149,6 +149,12 @@ func (t Tree) IndexDone(kernel string) error {
 	}
 	os.Remove(filepath.Dir(mark)) // unless other kernels are due
 	return nil
+}
+
+// PlacedList returns the path of the list of objects that are installed for the
+// kernel of k, whatever version of the module is active.
+func (t Tree) PlacedList(k Key) string {
+	return filepath.Join(t.Dir, ".installed", k.Module, k.Kernel+"-"+k.Arch)
 }
 
 // Originals returns the directory that keeps the objects a module replaced.

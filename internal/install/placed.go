@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"dkms-go/internal/ko"
+	"dkms-go/internal/state"
+)
+
+// Placed is one object in a kernel's tree, as it was put there.
+type Placed struct{ Path, SHA256 string }
+
+// ReadPlaced returns what an install of a module for the kernel of k put into
+// the kernel's tree. A module that another program installed has no list.
+//
+// The list is needed to take out what was put in: the conf may have changed
+// since, or be gone. Its lines are those of sha256sum(1). Lines that can't be
+// of an install for this kernel are passed over.
+func ReadPlaced(t state.Tree, kernelTree string, k state.Key) []Placed {
+	text, err := os.ReadFile(t.PlacedList(k))
+	if err != nil {
+		return nil
+	}
+	var list []Placed
+	for _, line := range strings.Split(string(text), "\n") {
+		sum, path, ok := strings.Cut(line, "  ")
+		if ok && path == filepath.Clean(path) && strings.HasPrefix(path, kernelTree+"/") {
+			list = append(list, Placed{Path: path, SHA256: sum})
+		}
+	}
+	return list
+}
+
+// Lost reports whether an object that was put into a kernel's tree is gone.
+func Lost(list []Placed) bool {
+	for _, p := range list {
+		if _, err := os.Lstat(p.Path); os.IsNotExist(err) {
+			return true
+		}
+	}
+	return false
+}
+
+// intact reports whether the object is still the one that was put there.
+func (p Placed) intact() bool {
+	data, err := os.ReadFile(p.Path)
+	sum := sha256.Sum256(data)
+	return err == nil && hex.EncodeToString(sum[:]) == p.SHA256
+}
+
+// name returns the object's name without suffixes.
+func (p Placed) name() string {
+	name, _, _ := ko.SplitName(filepath.Base(p.Path))
+	return name
+}
+
+// listPlaced records what an install puts into the kernel's tree, in the same
+// change.
+func (j Job) listPlaced(c *state.Change, objects []object) error {
+	var b strings.Builder
+	for _, o := range objects {
+		data, err := os.ReadFile(o.from)
+		if err != nil {
+			return fmt.Errorf("reading an object: %w", err)
+		}
+		sum := sha256.Sum256(data)
+		fmt.Fprintf(&b, "%s  %s\n", hex.EncodeToString(sum[:]), o.dest)
+	}
+	return c.StageFile(j.Tree.PlacedList(j.Key), []byte(b.String()), 0o644)
+}
+
+// placed returns the list of the active install.
+func (j Job) placed() []Placed {
+	return ReadPlaced(j.Tree, j.Paths.KernelTree(j.Key.Kernel), j.Key)
+}
