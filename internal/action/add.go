@@ -202,6 +202,7 @@ func (e *Engine) ownSource(id state.ID, from string) bool {
 // --force files that are there and not in from stay.
 func (e *Engine) replaceSource(id state.ID, from string) error {
 	if e.DryRun {
+		e.Conf = filepath.Join(from, "dkms.conf") // nothing is copied
 		return nil
 	}
 	dest := e.tree.Source(id)

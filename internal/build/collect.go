@@ -52,10 +52,32 @@ func (w *work) collect(ctx context.Context) error {
 			return fmt.Errorf("recording a dependency: %w", err)
 		}
 	}
+	if err := w.keepPlaced(); err != nil {
+		return err
+	}
 	if err := w.writeRecord(); err != nil {
 		return err
 	}
 	return w.change.Commit()
+}
+
+// keepPlaced hands the list of what is installed on to a result that takes the
+// place of the installed one.
+func (w *work) keepPlaced() error {
+	if !w.Tree.Installed(w.Key) {
+		return nil
+	}
+	list, err := os.ReadFile(w.Tree.PlacedList(w.Key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = w.write(filepath.Base(w.Tree.PlacedList(w.Key)), list)
+	}
+	if err != nil {
+		return fmt.Errorf("keeping the list of installed objects: %w", err)
+	}
+	return nil
 }
 
 // object finishes one object and adds it to the result.

@@ -163,6 +163,9 @@ func (a *args) positional(word string) error {
 // archiveName is the archive, or the word that was taken for a module because
 // no file has that name.
 func (a *args) archiveName() string {
+	if a.archive == "" && a.missing != "" {
+		return a.missing
+	}
 	if a.archive == "" && a.version != "" {
 		return a.module + "/" + a.version
 	}

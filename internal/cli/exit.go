@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"dkms-go/internal/action"
 )
 
@@ -58,7 +60,7 @@ var exitTable = []ExitRow{
 	{action.NoAll, 5, "the action doesn't take --all"},
 	{action.PatchPath, 5, "a patch is missing or outside the patches directory"},
 	{action.PatchFailed, 6, "a patch doesn't apply"},
-	{action.InstallFailed, 6, "nothing could be installed: no such kernel, an object is missing, or the kernel has the same or a newer one"},
+	{action.InstallFailed, 6, "nothing could be installed: no such kernel, an object is missing or was built for another kernel, the kernel has the same or a newer one, or writing failed"},
 	{action.NotBuilt, 6, "mktarball: the module is not built for a kernel"},
 	{action.ArchiveFailed, 6, "the archive could not be written"},
 	{action.IndexFailed, 6, "the module index could not be updated"},
@@ -89,7 +91,12 @@ func ExitTable() []ExitRow { return exitTable }
 // Signal is the cause of a context that a signal ended.
 type Signal struct{ Number os.Signal }
 
-func (s Signal) Error() string { return "ended by " + s.Number.String() }
+func (s Signal) Error() string {
+	if n, ok := s.Number.(syscall.Signal); ok {
+		return "ended by " + unix.SignalName(n)
+	}
+	return "ended by signal " + s.Number.String()
+}
 
 // code returns the exit code of a failure.
 func code(f *action.Failure) int {

@@ -108,15 +108,15 @@ func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
 	for _, word := range a.odd {
 		fmt.Fprintf(stdio.Err, "Warning: don't know what to do with %q, ignoring it\n", word)
 	}
-	if a.missing != "" && a.module == "" {
-		return &action.Failure{Reason: action.NoModule, Err: fmt.Errorf("%s is neither a directory with a dkms.conf nor an archive", a.missing)}
-	}
 	verb := verbNamed(a.action)
 	if verb == nil {
 		return noAction(a, stdio)
 	}
 	if _, inside := altroot.Active(stdio.Environ); a.root != "" && !inside {
 		return enter(ctx, a.root, words, stdio)
+	}
+	if a.missing != "" && a.module == "" && verb.Name != "ldtarball" {
+		return &action.Failure{Reason: action.NoModule, Err: fmt.Errorf("%s is neither a directory with a dkms.conf nor an archive", a.missing)}
 	}
 	return perform(ctx, &command{args: a, verb: verb, io: stdio})
 }

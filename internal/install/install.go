@@ -289,7 +289,10 @@ func (j Job) dropOld(c *state.Change, fresh []object) error {
 		keep[o.dest] = true
 		dirs[filepath.Dir(o.dest)] = true
 	}
-	for _, p := range j.placed() {
+	if old.Version != j.Key.Version {
+		c.Remove(j.Tree.PlacedList(old))
+	}
+	for _, p := range j.placed(old) {
 		if !keep[p.Path] && p.intact() {
 			c.Remove(p.Path)
 		}

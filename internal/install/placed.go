@@ -17,8 +17,7 @@ import (
 // Placed is one object in a kernel's tree, as it was put there.
 type Placed struct{ Path, SHA256 string }
 
-// ReadPlaced returns what an install of a module for the kernel of k put into
-// the kernel's tree. A module that another program installed has no list.
+// ReadPlaced returns what an install of the result k put into the kernel's tree. A module that another program installed has no list.
 //
 // The list is needed to take out what was put in: the conf may have changed
 // since, or be gone. Its lines are those of sha256sum(1). Lines that can't be
@@ -76,7 +75,7 @@ func (j Job) listPlaced(c *state.Change, objects []object) error {
 	return c.StageFile(j.Tree.PlacedList(j.Key), []byte(b.String()), 0o644)
 }
 
-// placed returns the list of the active install.
-func (j Job) placed() []Placed {
-	return ReadPlaced(j.Tree, j.Paths.KernelTree(j.Key.Kernel), j.Key)
+// placed returns the list of an install for the job's kernel.
+func (j Job) placed(k state.Key) []Placed {
+	return ReadPlaced(j.Tree, j.Paths.KernelTree(k.Kernel), k)
 }

@@ -39,7 +39,6 @@ func (j Job) Uninstall(ctx context.Context) error {
 	}
 	c.Remove(j.Tree.ActiveLink(j.Key))
 	c.Remove(j.Tree.PlacedList(j.Key))
-	c.Prune(filepath.Dir(j.Tree.PlacedList(j.Key)), j.Tree.Dir)
 	if err := j.markIndex(c); err != nil {
 		return err
 	}
@@ -59,7 +58,7 @@ func (j Job) Uninstall(ctx context.Context) error {
 func (j Job) takeOut(c *state.Change) (gone []string, err error) {
 	done := map[string]bool{}
 	listed := map[string]Placed{}
-	for _, p := range j.placed() {
+	for _, p := range j.placed(j.Key) {
 		listed[p.name()] = p
 	}
 	for _, o := range j.Conf.Objects {

@@ -151,11 +151,10 @@ func (t Tree) IndexDone(kernel string) error {
 	return nil
 }
 
-// PlacedList returns the path of the list of objects that are installed for the
-// kernel of k, whatever version of the module is active.
-func (t Tree) PlacedList(k Key) string {
-	return filepath.Join(t.Dir, ".installed", k.Module, k.Kernel+"-"+k.Arch)
-}
+// PlacedList returns the path of the list of objects that were installed from a
+// result. It lies with the result, so that it goes with it whoever removes that;
+// it counts only while the result is the active one.
+func (t Tree) PlacedList(k Key) string { return filepath.Join(t.Result(k), ".installed") }
 
 // Originals returns the directory that keeps the objects a module replaced.
 func (t Tree) Originals(k Key) string {

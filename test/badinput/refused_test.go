@@ -84,7 +84,7 @@ func TestNameRefused(t *testing.T) {
 			w := newWorld(t)
 			w.module("hello", "1.0", "hello")
 			for _, name := range names {
-				w.refused(1, []string{"can't be a module"}, append([]string{verb, "-k", release}, name...)...)
+				w.refused(1, []string{"is no valid module"}, append([]string{verb, "-k", release}, name...)...)
 			}
 		})
 	}
