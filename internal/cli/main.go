@@ -233,9 +233,15 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 		paths.Temp = tmp
 	}
 	loader := conf.Loader{Paths: paths, Environ: environ, Stderr: c.io.Err, Bash: bash}
+	if c.verb.ReadOnly {
+		loader.Policy = conf.NoExec
+	}
 	fw, err := loader.Framework(ctx, "")
 	if err != nil {
 		return action.Settings{}, &action.Failure{Reason: action.BadConf, Err: err}
+	}
+	if len(fw.Refused) > 0 {
+		fmt.Fprintf(c.io.Err, "Warning: %s runs no commands, and framework.conf has some; its settings may differ here: %s\n", c.verb.Name, strings.Join(fw.Refused, "; "))
 	}
 	for _, tree := range []struct {
 		to        *string

@@ -17,6 +17,8 @@ type Verb struct {
 	Usage, Help string
 	// Options are those that mean something to it besides the common ones.
 	Options []string
+	// ReadOnly says that it only tells, and executes nothing for it.
+	ReadOnly bool
 	// Kernelless says that it can do without any kernel.
 	Kernelless bool
 	// All says that --all is taken; One that exactly one kernel is worked
@@ -88,12 +90,12 @@ var verbTable = []Verb{
 		run:     back(plan.ToNothing),
 	},
 	{
-		Name: "status", Usage: "[<module>[/<version>]] [-k <kernel>]...", Help: "show how modules stand; names and kernels may be shell patterns", All: true,
+		Name: "status", ReadOnly: true, Usage: "[<module>[/<version>]] [-k <kernel>]...", Help: "show how modules stand; names and kernels may be shell patterns", All: true,
 		Options: with(selectOptions, kernelOptions, []string{"--json"}),
 		run:     status,
 	},
 	{
-		Name: "list", Usage: "[<module>[/<version>]]", Help: "list modules with the kernels each is built and installed for", All: true,
+		Name: "list", ReadOnly: true, Usage: "[<module>[/<version>]]", Help: "list modules with the kernels each is built and installed for", All: true,
 		Options: with(selectOptions, kernelOptions, []string{"--json"}),
 		run:     list,
 	},

@@ -75,6 +75,9 @@ type Loader struct {
 	Bash BashFunc
 	// Dir is the working directory of the conf; empty is that of the process.
 	Dir string
+	// Policy is how framework.conf is evaluated; that of a dkms.conf is the
+	// request's.
+	Policy Policy
 }
 
 // Unreadable reports a conf that could not be read.

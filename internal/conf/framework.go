@@ -14,6 +14,8 @@ import (
 
 // Framework is what framework.conf sets for all modules.
 type Framework struct {
+	// Refused says what a NoExec evaluation did not do: values may be missing.
+	Refused []string
 	// SourceTree, DKMSTree and InstallTree are the three trees; TmpLocation is
 	// where tarballs are made.
 	SourceTree, DKMSTree, InstallTree, TmpLocation string
@@ -76,11 +78,15 @@ func (l *Loader) Framework(ctx context.Context, kernel string) (Framework, error
 	if problem := l.malformed(ctx, e, Auto); problem != "" {
 		return Framework{}, &Invalid{File: filepath.Join(l.Paths.ConfDir, "framework.conf"), Problems: []string{problem}}
 	}
-	out, err := l.evaluate(ctx, e, Auto)
+	out, err := l.evaluate(ctx, e, l.Policy)
 	if err != nil {
 		return Framework{}, fmt.Errorf("evaluate framework.conf: %w", err)
 	}
-	return newFramework(out.vars), nil
+	fw := newFramework(out.vars)
+	if l.Policy == NoExec && out.incomplete {
+		fw.Refused = out.notes
+	}
+	return fw, nil
 }
 
 // frameworkFiles returns the existing files in the order of evaluation.
