@@ -6,7 +6,7 @@
 set -eu
 
 packages=(
-  make gcc gcc-12 libc6-dev patch kmod binutils bash xz-utils zstd ca-certificates mount
+  make gcc gcc-12 libc6-dev libelf1 patch kmod binutils bash xz-utils zstd ca-certificates mount
 )
 if [ "${1:-all}" != demo ]; then
   packages+=(
