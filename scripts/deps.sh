@@ -6,11 +6,11 @@
 set -eu
 
 packages=(
-  make gcc gcc-12 libc6-dev libelf1 patch kmod binutils bash xz-utils zstd ca-certificates mount
+  make gcc gcc-12 libc6-dev libelf1 pahole patch kmod binutils bash xz-utils zstd ca-certificates mount
 )
 if [ "${1:-all}" != demo ]; then
   packages+=(
-    perl gzip cpio openssl busybox-static debootstrap dpkg-dev pahole scdoc shellcheck git util-linux
+    perl gzip cpio openssl busybox-static debootstrap dpkg-dev scdoc shellcheck git util-linux
   )
 fi
 
