@@ -56,14 +56,14 @@ func (w *work) check(context.Context) error {
 		}
 		name := o.BuiltDir + o.Built + ".ko"
 		if _, err := os.Stat(filepath.Join(w.dir, name)); err != nil {
-			return fmt.Errorf("the build of %s for kernel %s (%s) made no %s%s", w.Key.ID, w.Key.Kernel, w.Key.Arch, name, w.nearby(o.Built))
+			return fmt.Errorf("the build of %s for kernel %s (%s) made no %s%s", w.Key.ID, w.Key.Kernel, w.Key.Arch, name, w.nearby())
 		}
 	}
 	return nil
 }
 
 // nearby names objects that were made instead of the one the conf names.
-func (w *work) nearby(string) string {
+func (w *work) nearby() string {
 	var found []string
 	filepath.WalkDir(w.dir, func(path string, d os.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".ko") && len(found) < 5 {

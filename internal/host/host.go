@@ -80,11 +80,6 @@ func Default() Paths {
 	}
 }
 
-// Source returns the source directory of module name/version.
-func (p Paths) Source(name, version string) string {
-	return filepath.Join(p.SourceTree, name+"-"+version)
-}
-
 // KernelTree returns the directory that objects for a kernel are installed
 // below.
 func (p Paths) KernelTree(release string) string {

@@ -31,7 +31,6 @@ func TestDefault(t *testing.T) {
 func TestJoined(t *testing.T) {
 	p := Default()
 	for got, want := range map[string]string{
-		p.Source("m", "1"):  "/usr/src/m-1",
 		p.KernelTree("6.1"): "/lib/modules/6.1",
 		p.SystemMap("6.1"):  "/boot/System.map-6.1",
 	} {
