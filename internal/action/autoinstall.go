@@ -98,7 +98,7 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 			f := e.requireSound(id).(*Failure)
 			e.Explain(e.Err, f)
 		}
-		all.Modules = append(all.Modules, plan.Module{ID: id, Condition: c})
+		all.Modules = append(all.Modules, plan.Module{ID: id, Condition: c, Retired: e.tree.Retired(id)})
 	}
 	for _, id := range all.Latest() {
 		latest[id] = true

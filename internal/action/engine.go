@@ -66,12 +66,19 @@ type Engine struct {
 	tree   state.Tree
 	addon  string
 
-	mu       sync.Mutex
-	kernels  map[plan.Target]kernel.Kernel
-	signing  map[plan.Target]*mok.Plan
-	suffixes map[plan.Target]string
-	commits  sync.Mutex // one change of state at a time
-	keys     sync.Mutex // one look for the signing key at a time
+	// deep compares sources too when it looks for what is stale. remember leaves
+	// alone what has failed before with the same inputs. ownInitramfs says that
+	// the caller makes the initramfs itself afterwards.
+	deep, remember, ownInitramfs bool
+
+	mu         sync.Mutex
+	kernels    map[plan.Target]kernel.Kernel
+	identities map[plan.Target]kernel.Identity
+	sources    map[state.ID]string
+	signing    map[plan.Target]*mok.Plan
+	suffixes   map[plan.Target]string
+	commits    sync.Mutex // one change of state at a time
+	keys       sync.Mutex // one look for the signing key at a time
 }
 
 // New returns an engine. The error is a *Failure if os-release is missing.
@@ -84,13 +91,15 @@ func New(s Settings) (*Engine, error) {
 		return nil, fail(Internal, err)
 	}
 	return &Engine{
-		Settings: s,
-		distro:   d,
-		tree:     state.Tree{Dir: s.Paths.DKMSTree, Sources: s.Paths.SourceTree},
-		addon:    distro.AddonDir(s.Paths, s.Environ),
-		kernels:  map[plan.Target]kernel.Kernel{},
-		signing:  map[plan.Target]*mok.Plan{},
-		suffixes: map[plan.Target]string{},
+		Settings:   s,
+		distro:     d,
+		tree:       state.Tree{Dir: s.Paths.DKMSTree, Sources: s.Paths.SourceTree},
+		addon:      distro.AddonDir(s.Paths, s.Environ),
+		kernels:    map[plan.Target]kernel.Kernel{},
+		identities: map[plan.Target]kernel.Identity{},
+		sources:    map[state.ID]string{},
+		signing:    map[plan.Target]*mok.Plan{},
+		suffixes:   map[plan.Target]string{},
 	}, nil
 }
 

@@ -49,6 +49,9 @@ type Job struct {
 	Server *jobserver.Server
 	// Finish are the settings for the objects' last stages.
 	Finish Finish
+	// Inputs is what the caller knows of the inputs, for the record: Source,
+	// Settings, WatchesImage and Compiler.
+	Inputs state.Record
 	// Depends are the versions of the dependencies to be recorded.
 	Depends map[string]string
 	// Verbose shows commands and their output, Dots that a command runs.
@@ -114,7 +117,7 @@ type work struct {
 // kept in either case (state.Tree.KeptLog).
 func (j Job) Run(ctx context.Context, room *Room) error {
 	return room.with(j.Key, func(dir string) error {
-		w := &work{Job: j, dir: dir, begun: time.Now()}
+		w := &work{Job: j, dir: dir, begun: time.Now(), record: j.Inputs}
 		err := w.stages(ctx)
 		var f *Failure
 		if room.several && w.log != nil && errors.As(err, &f) {

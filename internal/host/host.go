@@ -25,6 +25,8 @@ type Paths struct {
 	Temp string
 	// Boot holds System.map-<kernel>.
 	Boot string
+	// DebugBoot holds System.map-<kernel> of the packages with debug symbols.
+	DebugBoot string
 	// ForceDir lists modules whose installation a distribution forces.
 	ForceDir string
 	// OSRelease are the os-release(5) files, the first that exists counts.
@@ -63,6 +65,7 @@ func Default() Paths {
 		ConfDir:         "/etc/dkms",
 		Temp:            "/tmp",
 		Boot:            "/boot",
+		DebugBoot:       "/usr/lib/debug/boot",
 		ForceDir:        "/usr/share/dkms/modules_to_force_install",
 		OSRelease:       []string{"/etc/os-release", "/usr/lib/os-release"},
 		AddonSysconfig:  "/etc/sysconfig/module-init-tools",
