@@ -121,6 +121,11 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 	}
 	for _, b := range auto.Bad {
 		e.Explain(e.Err, confFailure(b.Err))
+		if e.hooked {
+			if err := e.keepFailure(t.Key(b.ID), confFailure(b.Err)); err != nil {
+				return false, fail(NotWritable, err)
+			}
+		}
 	}
 	outcomes, err := e.perform(ctx, &auto.Plan, f, false)
 	if err != nil || e.DryRun {

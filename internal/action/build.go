@@ -215,7 +215,7 @@ func buildFailure(b *build.Failure) *Failure {
 		build.Collect: ObjectMissing, build.PostBuild: HookFailed,
 	}
 	f := fail(reasons[b.Stage], b.Err)
-	f.Status = b.Status
+	f.Status, f.Cause = b.Status, b.Cause
 	if b.Cause != "" {
 		f.hint("The first error: %s", b.Cause)
 	}

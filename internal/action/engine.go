@@ -66,10 +66,11 @@ type Engine struct {
 	tree   state.Tree
 	addon  string
 
-	// deep compares sources too when it looks for what is stale. remember leaves
-	// alone what has failed before with the same inputs. ownInitramfs says that
-	// the caller makes the initramfs itself afterwards.
-	deep, remember, ownInitramfs bool
+	// hooked says that a package manager's hook is at work. deep compares
+	// sources too when it looks for what is stale. remember leaves alone what has
+	// failed before with the same inputs. ownInitramfs says that the caller makes
+	// the initramfs itself afterwards.
+	hooked, deep, remember, ownInitramfs bool
 
 	mu         sync.Mutex
 	kernels    map[plan.Target]kernel.Kernel

@@ -58,6 +58,8 @@ const (
 	Excluded
 	PreInstallFailed
 	HookFailed
+	NotVerified
+	NotReady
 	Interrupted
 )
 
@@ -65,6 +67,8 @@ const (
 type Failure struct {
 	Reason Reason
 	Err    error
+	// Cause is the line of a log that tells best what went wrong, or "".
+	Cause string
 	// Hint tells what to do next, a line each.
 	Hint []string
 	// Status is the exit status of the script that failed (HookFailed).

@@ -195,7 +195,7 @@ func (e *Engine) watchesImage(id state.ID, m *conf.Module) bool {
 }
 
 // imageWords matches the names of what comes with a kernel's image.
-var imageWords = regexp.MustCompile(`System\.map|kallsyms\b|/boot/|\bvmlinux`)
+var imageWords = regexp.MustCompile(`System\.map|kallsyms\b|\bboot/|\bvmlinux`)
 
 // maxScanned bounds the files of a source that are looked into, in bytes.
 const maxScanned = 1 << 20

@@ -62,6 +62,11 @@ func (w *performance) installStep(ctx context.Context, s plan.Step, t plan.Targe
 	}
 	job := w.installJob(s.Key, t, m, out, errw)
 	job.Replace = s.Replace
+	// A version that only stays for its successor has no say against it.
+	if v, ok := w.tree.Active(s.Key); ok && v != s.Key.Version {
+		old := state.ID{Module: s.Key.Module, Version: v}
+		job.ForceVersion = job.ForceVersion || w.tree.Retired(old)
+	}
 	w.forced(&job)
 	w.commits.Lock()
 	defer w.commits.Unlock()

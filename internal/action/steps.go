@@ -150,15 +150,14 @@ func (w *performance) step(ctx context.Context, s plan.Step) error {
 	}
 	err := w.do(ctx, s, out, errw)
 	if err == nil {
+		w.account(s, nil, errw)
 		return nil
 	}
-	var f *Failure
-	if !errors.As(err, &f) {
-		f = fail(Internal, err)
-	}
+	f := failed(err)
 	if ctx.Err() != nil {
 		f = fail(Interrupted, context.Cause(ctx))
 	}
+	w.account(s, f, errw)
 	if !f.Said {
 		w.Explain(errw, f)
 		f.Said = true

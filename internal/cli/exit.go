@@ -79,6 +79,8 @@ var exitTable = []ExitRow{
 	{action.EmptyKernel, 16, "an empty kernel or architecture"},
 	{action.NoHeaders, 21, "the kernel's headers are missing"},
 	{action.BadKernelTree, 21, "the directory given as kernel is no prepared kernel tree"},
+	{action.NotVerified, 22, "an object would not load in the kernel"},
+	{action.NotReady, 23, "ready: a kernel lacks a module that it needs"},
 	{action.Excluded, 77, "BUILD_EXCLUSIVE: the module is not meant for the kernel"},
 	{action.PreInstallFailed, 101, "PRE_INSTALL failed"},
 	{action.HookFailed, -1, "the exit status of POST_ADD, PRE_BUILD or POST_BUILD, when one fails"},

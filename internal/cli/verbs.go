@@ -24,9 +24,13 @@ type Verb struct {
 	// All says that --all is taken; One that exactly one kernel is worked
 	// on, Explicit that it must be named.
 	All, One, Explicit bool
+	// Raw says that all words behind the action are its own, options too.
+	Raw bool
 	// Codes are reasons of failure that are typical of it.
 	Codes []action.Reason
-	run   func(context.Context, *command) error
+	// More is further text of its help.
+	More func() string
+	run  func(context.Context, *command) error
 }
 
 // commonOptions mean the same to every action.
@@ -158,6 +162,11 @@ var verbTable = []Verb{
 		Name: "kernel_prerm", Usage: "-k <kernel>", Help: "for kernel packages: before a kernel is removed", One: true, Explicit: true,
 		Options: kernelOptions, Codes: hookCodes,
 		run: func(ctx context.Context, c *command) error { return c.engine.KernelPrerm(ctx, c.targets[0]) },
+	},
+	{
+		Name: "hook", Raw: true, Kernelless: true, Usage: "<name> [<argument>]...", Help: "do the work of a package manager's hook", More: hookHelp,
+		Codes: []action.Reason{action.NotRoot, action.NoModule, action.BadName, action.AutoinstallFailed, action.HookFailed},
+		run:   hook,
 	},
 }
 

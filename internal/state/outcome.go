@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -113,17 +112,23 @@ func (t Tree) Outcomes(id ID, kernel string) []Outcome {
 	for _, m := range subdirs(dir, orAny(id.Module)) {
 		for _, v := range subdirs(filepath.Join(dir, m), orAny(id.Version)) {
 			for _, k := range subdirs(filepath.Join(dir, m, v), orAny(kernel)) {
-				files, _ := os.ReadDir(filepath.Join(dir, m, v, k))
-				for _, f := range files {
-					arch, ok := strings.CutSuffix(f.Name(), ".json")
-					if o, known := t.Outcome(Key{ID{m, v}, k, arch}); ok && known {
-						list = append(list, o)
-					}
-				}
+				list = append(list, t.outcomesFor(ID{m, v}, k)...)
 			}
 		}
 	}
-	return slices.Clip(list)
+	return list
+}
+
+func (t Tree) outcomesFor(id ID, kernel string) []Outcome {
+	files, _ := os.ReadDir(filepath.Join(t.OutcomesDir(id), kernel))
+	var list []Outcome
+	for _, f := range files {
+		arch, ok := strings.CutSuffix(f.Name(), ".json")
+		if o, known := t.Outcome(Key{id, kernel, arch}); ok && known {
+			list = append(list, o)
+		}
+	}
+	return list
 }
 
 // OutcomesDir returns the directory with the outcomes of a module.
