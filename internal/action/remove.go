@@ -36,7 +36,7 @@ func (e *Engine) Back(ctx context.Context, id state.ID, targets []plan.Target, a
 	if all {
 		targets = e.allTargets(id)
 	}
-	if d == plan.ToNothing && all && len(targets) > 0 && e.replacing() {
+	if d == plan.ToNothing && all && len(targets) > 0 && !e.DryRun && e.replacing() {
 		return e.retire(id)
 	}
 	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, _ plan.Result) bool { return other == id })
