@@ -52,6 +52,25 @@ type Paths struct {
 	Apport, ApportHook string
 	// ModulesLoadUnit is restarted by --modprobe-on-install if it exists.
 	ModulesLoadUnit string
+	// ModulesLoadDir holds the administrator's lists of modules to load at
+	// boot (modules-load.d(5)).
+	ModulesLoadDir string
+	// ESP are the mount points of the EFI system partition besides Boot.
+	ESP []string
+	// MachineID is machine-id(5), which names directories of boot loader
+	// entries; KernelInstall has kernel-install(8)'s entry-token and
+	// install.conf.
+	MachineID, KernelInstall string
+	// InitramfsTools and InitramfsToolsShare hold what the administrator and
+	// packages tell initramfs-tools(7).
+	InitramfsTools, InitramfsToolsShare string
+	// DracutConf and the *.conf files in DracutDirs are dracut.conf(5); a file
+	// in an earlier directory hides one of the same name in a later one.
+	DracutConf string
+	DracutDirs []string
+	// MkinitcpioConf and the *.conf files in MkinitcpioConfDir are
+	// mkinitcpio.conf(5); MkinitcpioPresets has one file per kernel package.
+	MkinitcpioConf, MkinitcpioConfDir, MkinitcpioPresets string
 	// WeakModules and WeakModulesSUSE are the helpers of those families.
 	WeakModules, WeakModulesSUSE string
 }
@@ -59,27 +78,38 @@ type Paths struct {
 // Default returns the paths of a machine as distributions lay it out.
 func Default() Paths {
 	return Paths{
-		DKMSTree:        "/var/lib/dkms",
-		SourceTree:      "/usr/src",
-		InstallTree:     "/lib/modules",
-		ConfDir:         "/etc/dkms",
-		Temp:            "/tmp",
-		Boot:            "/boot",
-		DebugBoot:       "/usr/lib/debug/boot",
-		ForceDir:        "/usr/share/dkms/modules_to_force_install",
-		OSRelease:       []string{"/etc/os-release", "/usr/lib/os-release"},
-		AddonSysconfig:  "/etc/sysconfig/module-init-tools",
-		MOKDir:          "/var/lib/dkms",
-		ShimMOKDir:      "/var/lib/shim-signed/mok",
-		PortageConf:     "/etc/portage/make.conf",
-		KbuildDir:       "/usr/lib/linux-kbuild-",
-		Proc:            "/proc",
-		SysDevices:      "/sys/devices",
-		Apport:          "/usr/share/apport/apport",
-		ApportHook:      "/usr/share/apport/package-hooks/dkms_packages.py",
-		ModulesLoadUnit: "/lib/systemd/system/systemd-modules-load.service",
-		WeakModules:     "/usr/sbin/weak-modules",
-		WeakModulesSUSE: "/usr/lib/module-init-tools/weak-modules2",
+		DKMSTree:            "/var/lib/dkms",
+		SourceTree:          "/usr/src",
+		InstallTree:         "/lib/modules",
+		ConfDir:             "/etc/dkms",
+		Temp:                "/tmp",
+		Boot:                "/boot",
+		DebugBoot:           "/usr/lib/debug/boot",
+		ForceDir:            "/usr/share/dkms/modules_to_force_install",
+		OSRelease:           []string{"/etc/os-release", "/usr/lib/os-release"},
+		AddonSysconfig:      "/etc/sysconfig/module-init-tools",
+		MOKDir:              "/var/lib/dkms",
+		ShimMOKDir:          "/var/lib/shim-signed/mok",
+		PortageConf:         "/etc/portage/make.conf",
+		KbuildDir:           "/usr/lib/linux-kbuild-",
+		Proc:                "/proc",
+		SysDevices:          "/sys/devices",
+		Apport:              "/usr/share/apport/apport",
+		ApportHook:          "/usr/share/apport/package-hooks/dkms_packages.py",
+		ModulesLoadUnit:     "/lib/systemd/system/systemd-modules-load.service",
+		ModulesLoadDir:      "/etc/modules-load.d",
+		ESP:                 []string{"/efi", "/boot/efi"},
+		MachineID:           "/etc/machine-id",
+		KernelInstall:       "/etc/kernel",
+		InitramfsTools:      "/etc/initramfs-tools",
+		InitramfsToolsShare: "/usr/share/initramfs-tools",
+		DracutConf:          "/etc/dracut.conf",
+		DracutDirs:          []string{"/etc/dracut.conf.d", "/usr/lib/dracut/dracut.conf.d"},
+		MkinitcpioConf:      "/etc/mkinitcpio.conf",
+		MkinitcpioConfDir:   "/etc/mkinitcpio.conf.d",
+		MkinitcpioPresets:   "/etc/mkinitcpio.d",
+		WeakModules:         "/usr/sbin/weak-modules",
+		WeakModulesSUSE:     "/usr/lib/module-init-tools/weak-modules2",
 	}
 }
 
