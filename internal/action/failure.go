@@ -58,6 +58,7 @@ const (
 	Excluded
 	PreInstallFailed
 	HookFailed
+	InitramfsFailed
 	NotVerified
 	NotReady
 	Interrupted

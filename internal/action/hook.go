@@ -190,6 +190,7 @@ func (e *Engine) hookRemove(ctx context.Context, release string) error {
 	if err != nil {
 		return err
 	}
+	e.ownInitramfs = true // it goes with its kernel
 	if err := e.KernelPrerm(ctx, t); err != nil {
 		return err
 	}

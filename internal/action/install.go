@@ -71,6 +71,9 @@ func (w *performance) installStep(ctx context.Context, s plan.Step, t plan.Targe
 	w.commits.Lock()
 	defer w.commits.Unlock()
 	err = job.Install(ctx)
+	if err == nil {
+		w.touched(t, m, true)
+	}
 	var f *install.Failure
 	if errors.As(err, &f) {
 		return installFailure(f)
@@ -158,6 +161,9 @@ func (w *performance) refreshStep(ctx context.Context, t plan.Target, out io.Wri
 	}
 	if err := w.tree.IndexDone(t.Kernel); err != nil {
 		return fail(NotWritable, err)
+	}
+	if err := w.updateInitramfs(ctx, t, out); err != nil {
+		return err
 	}
 	return w.modprobe(ctx, t)
 }

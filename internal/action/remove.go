@@ -129,7 +129,11 @@ func (w *performance) uninstallStep(ctx context.Context, s plan.Step, t plan.Tar
 	}
 	w.commits.Lock()
 	defer w.commits.Unlock()
-	return job.Uninstall(ctx)
+	if err := job.Uninstall(ctx); err != nil {
+		return err
+	}
+	w.touched(t, m, false)
+	return nil
 }
 
 // unbuildStep deletes a result.

@@ -11,6 +11,7 @@ import (
 
 	"dkms-go/internal/build"
 	"dkms-go/internal/conf"
+	"dkms-go/internal/initramfs"
 	"dkms-go/internal/jobserver"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/report"
@@ -25,6 +26,8 @@ type performance struct {
 	left  []int
 	rooms map[state.ID]*build.Room
 	jobs  *jobserver.Server
+	// images asks which changed objects belong into a kernel's initramfs.
+	images map[plan.Target]*initramfs.Question
 	// quietHead sends headings to stderr, as the kernel hooks do.
 	quietHead bool
 	// serial is set when one step runs at a time: it then writes straight to
@@ -43,7 +46,7 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 	if e.DryRun {
 		return e.rehearse(p, f), nil
 	}
-	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, quietHead: quietHead, serial: true}
+	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, images: map[plan.Target]*initramfs.Question{}, quietHead: quietHead, serial: true}
 	width := 1
 	if p.Counts(plan.Build) > 1 && e.Tokens > 1 {
 		width, w.serial = e.Tokens, false

@@ -64,6 +64,7 @@ var exitTable = []ExitRow{
 	{action.NotBuilt, 6, "mktarball: the module is not built for a kernel"},
 	{action.ArchiveFailed, 6, "the archive could not be written"},
 	{action.IndexFailed, 6, "the module index could not be updated"},
+	{action.InitramfsFailed, 6, "the initramfs could not be updated"},
 	{action.ObjectMissing, 7, "the build made no object of the expected name, or it could not be kept"},
 	{action.BadArchive, 7, "the archive is damaged, unsafe, or has no usable dkms.conf"},
 	{action.BadConf, 8, "dkms.conf is not valid"},

@@ -164,6 +164,11 @@ var verbTable = []Verb{
 		run: func(ctx context.Context, c *command) error { return c.engine.KernelPrerm(ctx, c.targets[0]) },
 	},
 	{
+		Name: "autoload", Raw: true, Kernelless: true, Usage: "on|off|status <module>[/<version>]", Help: "load a module's objects at boot, or not",
+		Codes: []action.Reason{action.NotRoot, action.NotWritable, action.NotAdded, action.NoConf, action.BadConf},
+		run:   autoloadVerb,
+	},
+	{
 		Name: "hook", Raw: true, Kernelless: true, Usage: "<name> [<argument>]...", Help: "do the work of a package manager's hook", More: hookHelp,
 		Codes: []action.Reason{action.NotRoot, action.NoModule, action.BadName, action.AutoinstallFailed, action.HookFailed},
 		run:   hook,
