@@ -159,7 +159,7 @@ func (w *performance) buildJob(ctx context.Context, s plan.Step, t plan.Target, 
 		Key: s.Key, Tree: w.tree, Paths: w.Paths, Conf: m, Kernel: k, Facts: w.kernelFacts(t),
 		Env: append(w.buildEnv(s.Key, m), chain.env...), LLVM: chain.llvm,
 		Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs, Finish: finish,
-		Depends: w.dependVersions(m, t), Inputs: w.inputsRecord(s.Key, m, chain), Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version, Out: out, Err: errw,
+		Depends: w.dependVersions(m, t), Inputs: w.inputsRecord(s.Key, m, chain), Verify: w.verifyTarget(s.Key, t, m), Force: w.Force, Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version, Out: out, Err: errw,
 	}, nil
 }
 
@@ -212,7 +212,7 @@ func buildFailure(b *build.Failure) *Failure {
 	reasons := map[build.Stage]Reason{
 		build.Prepare: Internal, build.PatchPath: PatchPath, build.Patch: PatchFailed,
 		build.PreBuild: HookFailed, build.Make: MakeFailed, build.Missing: ObjectMissing,
-		build.Collect: ObjectMissing, build.PostBuild: HookFailed,
+		build.Collect: ObjectMissing, build.PostBuild: HookFailed, build.Verify: NotVerified,
 	}
 	f := fail(reasons[b.Stage], b.Err)
 	f.Status, f.Cause = b.Status, b.Cause
@@ -221,6 +221,9 @@ func buildFailure(b *build.Failure) *Failure {
 	}
 	if b.LastWords != "" {
 		f.hint("It said last: %s", b.LastWords)
+	}
+	if b.Stage == build.Verify {
+		f.hint("Its Makefile must build for the kernel that dkms names ($kernelver, KERNELRELEASE). --force keeps the result nevertheless.")
 	}
 	if b.Stage != build.Prepare {
 		f.hint("All that the commands said is in %s", b.Log)

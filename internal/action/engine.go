@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 
+	"dkms-go/internal/abi"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/distro"
 	"dkms-go/internal/host"
@@ -74,6 +75,7 @@ type Engine struct {
 
 	mu         sync.Mutex
 	kernels    map[plan.Target]kernel.Kernel
+	abis       map[plan.Target]*abi.Kernel
 	identities map[plan.Target]kernel.Identity
 	sources    map[state.ID]string
 	signing    map[plan.Target]*mok.Plan
@@ -97,6 +99,7 @@ func New(s Settings) (*Engine, error) {
 		tree:       state.Tree{Dir: s.Paths.DKMSTree, Sources: s.Paths.SourceTree},
 		addon:      distro.AddonDir(s.Paths, s.Environ),
 		kernels:    map[plan.Target]kernel.Kernel{},
+		abis:       map[plan.Target]*abi.Kernel{},
 		identities: map[plan.Target]kernel.Identity{},
 		sources:    map[state.ID]string{},
 		signing:    map[plan.Target]*mok.Plan{},

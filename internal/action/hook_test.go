@@ -124,7 +124,7 @@ func TestHeadersUpgradedInPlace(t *testing.T) {
 	m.put("lib/modules/6.1.0/build/Module.symvers", "")
 	m.must(m.install(id, k1))
 	object := m.read("lib/modules/6.1.0/updates/dkms/m.ko")
-	m.put("lib/modules/6.1.0/build/Module.symvers", "0x00000001\ta\tvmlinux\tEXPORT_SYMBOL\t\n")
+	m.put("lib/modules/6.1.0/build/Module.symvers", "0x00000001\ta\tother\tEXPORT_SYMBOL\t\n")
 	if rows := m.engine().Status(context.Background(), Filter{}); len(rows[0].Stale) != 1 || rows[0].State != StateInstalled {
 		t.Errorf("%+v", rows[0])
 	}

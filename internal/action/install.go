@@ -73,6 +73,7 @@ func (w *performance) installStep(ctx context.Context, s plan.Step, t plan.Targe
 	err = job.Install(ctx)
 	if err == nil {
 		w.touched(t, m, true)
+		w.forgetABI(t)
 	}
 	var f *install.Failure
 	if errors.As(err, &f) {
@@ -85,8 +86,8 @@ func installFailure(i *install.Failure) *Failure {
 	switch i.Problem {
 	case install.PreInstallFailed:
 		return fail(PreInstallFailed, i.Err, "Nothing was installed. --force installs nevertheless.")
-	case install.WrongKernel:
-		return fail(InstallFailed, i.Err, "Nothing was installed. Build it for the kernel that dkms names ($kernelver, KERNELRELEASE); --force installs nevertheless.")
+	case install.NotLoadable:
+		return fail(NotVerified, i.Err, "Nothing was installed. --force installs nevertheless.")
 	case install.NothingToPlace:
 		return fail(InstallFailed, i.Err, "You may override by specifying --force.")
 	}
@@ -102,7 +103,7 @@ func (w *performance) installJob(key state.Key, t plan.Target, m *conf.Module, o
 	return install.Job{
 		Key: key, Tree: w.tree, Paths: w.Paths, Conf: m, Facts: w.kernelFacts(t), Dir: w.installDir,
 		Suffix: w.suffix(t), Force: w.Force || w.RPMSafeUpgrade, ForceVersion: w.ForceVersion,
-		NoIndex: w.NoDepmod, Symlink: w.Symlink || w.Framework.SymlinkModules, Weak: add,
+		Verify: w.verifyTarget(key, t, m), NoIndex: w.NoDepmod, Symlink: w.Symlink || w.Framework.SymlinkModules, Weak: add,
 		Env: w.buildEnv(key, m), Out: out, Err: errw,
 	}
 }

@@ -133,6 +133,7 @@ func (w *performance) uninstallStep(ctx context.Context, s plan.Step, t plan.Tar
 		return err
 	}
 	w.touched(t, m, false)
+	w.forgetABI(t)
 	return nil
 }
 

@@ -25,6 +25,7 @@ import (
 	"dkms-go/internal/kernel"
 	"dkms-go/internal/report"
 	"dkms-go/internal/state"
+	"dkms-go/internal/verify"
 )
 
 // Job is one build.
@@ -47,6 +48,10 @@ type Job struct {
 	// with a job server.
 	Jobs   string
 	Server *jobserver.Server
+	// Verify is the kernel that the objects are held against; without one they
+	// are not. Force keeps objects that would not load.
+	Verify verify.Target
+	Force  bool
 	// Finish are the settings for the objects' last stages.
 	Finish Finish
 	// Inputs is what the caller knows of the inputs, for the record: Source,
@@ -74,6 +79,7 @@ const (
 	Make      Stage = "make"
 	Missing   Stage = "missing object"
 	Collect   Stage = "collect"
+	Verify    Stage = "verify"
 	PostBuild Stage = "post_build"
 )
 
@@ -108,6 +114,7 @@ type work struct {
 	staged string
 	begun  time.Time
 	record state.Record
+	files  []verify.File // finished objects
 }
 
 // Run builds. Before: the module is added. After success: the result is in its

@@ -14,8 +14,8 @@ import (
 func layerTable() [][]string {
 	return [][]string{
 		{"host", "run", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "copytree"},
-		{"conf", "kernel", "ko", "state", "mok"},
-		{"plan"},
+		{"conf", "kernel", "ko", "abi", "state", "mok"},
+		{"plan", "verify"},
 		{"hook", "build", "install", "bundle", "initramfs", "autoload"},
 		{"action"},
 		{"cli"},

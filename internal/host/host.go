@@ -23,7 +23,7 @@ type Paths struct {
 	ConfDir string
 	// Temp is where short-lived files go: $TMPDIR or the system's default.
 	Temp string
-	// Boot holds System.map-<kernel>.
+	// Boot holds System.map-<kernel>, vmlinuz-<kernel> and config-<kernel>.
 	Boot string
 	// DebugBoot holds System.map-<kernel> of the packages with debug symbols.
 	DebugBoot string
@@ -123,4 +123,31 @@ func (p Paths) KernelTree(release string) string {
 // need not exist.
 func (p Paths) SystemMap(release string) string {
 	return filepath.Join(p.Boot, "System.map-"+release)
+}
+
+// Images returns where a kernel's image may be, the likeliest first: where
+// bootloaders have it, by the names of installkernel(8), then below the
+// kernel's tree (Fedora, Arch).
+func (p Paths) Images(release string) []string {
+	tree := p.KernelTree(release)
+	return []string{
+		filepath.Join(p.Boot, "vmlinuz-"+release), filepath.Join(p.Boot, "vmlinux-"+release),
+		filepath.Join(tree, "vmlinuz"), filepath.Join(tree, "vmlinux"),
+	}
+}
+
+// Configs returns where a kernel's configuration may be that came with its
+// image and not with its headers.
+func (p Paths) Configs(release string) []string {
+	return []string{filepath.Join(p.Boot, "config-"+release), filepath.Join(p.KernelTree(release), "config")}
+}
+
+// Symvers returns where the list of a kernel's exported symbols may be that
+// came with its image and not with its headers (Fedora, SUSE).
+func (p Paths) Symvers(release string) []string {
+	var paths []string
+	for _, ext := range []string{".xz", ".gz", ".zst"} {
+		paths = append(paths, filepath.Join(p.KernelTree(release), "symvers"+ext), filepath.Join(p.Boot, "symvers-"+release+ext))
+	}
+	return paths
 }
