@@ -228,7 +228,9 @@ fill_apt() {
   echo force-unsafe-io >"$dir/etc/dpkg/dpkg.cfg.d/lab"
   echo 'APT::Install-Recommends "false";' >"$dir/etc/apt/apt.conf.d/91lab"
   apt_in "$dir" update
+  apt_in "$dir" upgrade
   apt_in "$dir" install "${apt_packages[@]}"
+  echo COMPRESSLEVEL=1 >"$dir/etc/initramfs-tools/conf.d/lab"
   while read -r _ p; do
     kernels+=("linux-image-$p" "linux-headers-$p")
   done <<<"$2"
