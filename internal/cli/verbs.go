@@ -104,6 +104,11 @@ var verbTable = []Verb{
 		run:     list,
 	},
 	{
+		Name: "verify", ReadOnly: true, Usage: "[<module>[/<version>]] [-k <kernel>]...", Help: "tell of each object whether its kernel would load it; nothing is loaded", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--json"}), Codes: []action.Reason{action.NotAdded, action.NotVerified},
+		run: verify,
+	},
+	{
 		Name: "config", Kernelless: true, Usage: "<module>/<version> | <directory> [-k <kernel>]", Help: "show what dkms.conf comes to for a kernel",
 		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--json"}), One: true,
 		Codes: []action.Reason{action.NoModule, action.NotAdded, action.NoConf, action.BadConf},
