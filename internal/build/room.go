@@ -48,7 +48,7 @@ func (r *Room) with(k state.Key, fn func(dir string) error) error {
 			return fmt.Errorf("making the build directory: %w", err)
 		}
 	}
-	err := run.Private([]run.Bind{{Source: own, Target: r.path}}, func() error { return fn(r.path) })
+	err := run.Private(run.View{Binds: []run.Bind{{Source: own, Target: r.path}}}, func() error { return fn(r.path) })
 	return errors.Join(err, r.leave(own, err))
 }
 
