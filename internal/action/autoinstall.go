@@ -116,7 +116,7 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 	if ctx.Err() != nil {
 		return false, fail(Interrupted, context.Cause(ctx))
 	}
-	if err := e.headersDue(auto, t); err != nil {
+	if err := e.headersDue(ctx, auto, t); err != nil {
 		return false, err
 	}
 	for _, b := range auto.Bad {
@@ -136,10 +136,10 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 
 // headersDue fails when something must be built and the kernel has no headers:
 // one message, not one per module.
-func (e *Engine) headersDue(a *plan.Auto, t plan.Target) error {
+func (e *Engine) headersDue(ctx context.Context, a *plan.Auto, t plan.Target) error {
 	for _, s := range a.Steps {
 		if s.Kind == plan.Refuse && s.Reason == plan.NoHeaders {
-			return e.noHeaders(t)
+			return e.noHeaders(ctx, t)
 		}
 	}
 	return nil
@@ -239,7 +239,7 @@ func (e *Engine) Match(ctx context.Context, template string, t plan.Target, name
 
 func (e *Engine) match(ctx context.Context, ids []state.ID, t plan.Target) error {
 	if !e.kernel(t).HasHeaders() {
-		return e.noHeaders(t)
+		return e.noHeaders(ctx, t)
 	}
 	unlock, err := e.lock(ctx)
 	if err != nil {

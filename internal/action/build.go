@@ -159,7 +159,13 @@ func (w *performance) buildJob(ctx context.Context, s plan.Step, t plan.Target, 
 		Key: s.Key, Tree: w.tree, Paths: w.Paths, Conf: m, Kernel: k, Facts: w.kernelFacts(t),
 		Env: append(w.buildEnv(s.Key, m), chain.env...), LLVM: chain.llvm,
 		Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs, Finish: finish,
-		Depends: w.dependVersions(m, t), Inputs: w.inputsRecord(s.Key, m, chain), Verify: w.verifyTarget(s.Key, t, m), Force: w.Force, Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version, Out: out, Err: errw,
+		Depends: w.dependVersions(m, t), Inputs: w.inputsRecord(s.Key, m, chain), Verify: w.verifyTarget(s.Key, t, m), Force: w.Force,
+		Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version,
+		RealUname: func(err error) {
+			w.realUname.Do(func() {
+				fmt.Fprintf(errw, "Warning: builds see the running kernel's uname here: %v\n", err)
+			})
+		}, Out: out, Err: errw,
 	}, nil
 }
 

@@ -82,6 +82,8 @@ type Engine struct {
 	suffixes   map[plan.Target]string
 	commits    sync.Mutex // one change of state at a time
 	keys       sync.Mutex // one look for the signing key at a time
+
+	realUname sync.Once // builds were told the wrong uname, and people of it
 }
 
 // New returns an engine. The error is a *Failure if os-release is missing.

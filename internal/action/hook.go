@@ -145,7 +145,7 @@ func (e *Engine) latest() []state.ID {
 // that of a required module. The caller holds the lock.
 func (e *Engine) serve(ctx context.Context, t plan.Target) error {
 	if !e.kernel(t).HasHeaders() {
-		return e.wait(ctx, t, "headers", strings.Join(e.noHeaders(t).Hint, " "))
+		return e.wait(ctx, t, "headers", strings.Join(e.noHeaders(ctx, t).Hint, " "))
 	}
 	e.remember = true
 	done, err := e.autoinstall(ctx, t, state.ID{})

@@ -65,7 +65,7 @@ func (e *Engine) hookPackage(ctx context.Context, a packageArgs) error {
 		return nil
 	}
 	for _, t := range waiting {
-		if err := e.keepWaiting(ctx, t, []state.ID{a.ID}, "headers", strings.Join(e.noHeaders(t).Hint, " ")); err != nil {
+		if err := e.keepWaiting(ctx, t, []state.ID{a.ID}, "headers", strings.Join(e.noHeaders(ctx, t).Hint, " ")); err != nil {
 			return err
 		}
 	}

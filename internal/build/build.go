@@ -24,6 +24,7 @@ import (
 	"dkms-go/internal/jobserver"
 	"dkms-go/internal/kernel"
 	"dkms-go/internal/report"
+	"dkms-go/internal/run"
 	"dkms-go/internal/state"
 	"dkms-go/internal/verify"
 )
@@ -63,8 +64,11 @@ type Job struct {
 	Verbose, Dots bool
 	// Version names the program in make.log.
 	Version string
-	Out     io.Writer
-	Err     io.Writer
+	// RealUname, if not nil, is called once after a build whose commands saw
+	// the uname of the running kernel, with the reason.
+	RealUname func(error)
+	Out       io.Writer
+	Err       io.Writer
 }
 
 // Stage names the part of a build that failed.
@@ -121,9 +125,10 @@ type work struct {
 // place and the build directory gone. After a failure: no result, or the one
 // that was there before (when only POST_BUILD failed the new one, as upstream
 // has it); the build directory and its make.log stay. A copy of the log is
-// kept in either case (state.Tree.KeptLog).
+// kept in either case (state.Tree.KeptLog). All commands of the build see the
+// uname of the kernel that it is for.
 func (j Job) Run(ctx context.Context, room *Room) error {
-	return room.with(j.Key, func(dir string) error {
+	return room.with(j.Key, j.view(), func(dir string) error {
 		w := &work{Job: j, dir: dir, begun: time.Now(), record: j.Inputs}
 		err := w.stages(ctx)
 		var f *Failure
@@ -132,6 +137,12 @@ func (j Job) Run(ctx context.Context, room *Room) error {
 		}
 		return errors.Join(err, w.keepLog())
 	})
+}
+
+// view is how the machine looks to the commands of the build.
+func (j Job) view() run.View {
+	version, compiler := j.Kernel.Banner()
+	return run.View{Uname: &run.Uname{Release: j.Key.Kernel, Version: version, Compiler: compiler}, Unable: j.RealUname}
 }
 
 func (w *work) stages(ctx context.Context) (err error) {

@@ -592,6 +592,22 @@ func TestRoomSideBySide(t *testing.T) {
 	b.tidy()
 }
 
+// All of a build's commands are told the kernel that it is for.
+func TestUname(t *testing.T) {
+	b := newBench(t)
+	b.Key.Kernel, b.Kernel.Release = "6.1.0-77-test", "6.1.0-77-test"
+	put(t, b.root+"/kernel/include/generated/compile.h", "#define UTS_VERSION \"#7 SMP Test\"\n#define LINUX_COMPILER \"gcc-77\"\n")
+	put(t, b.src+"/tell", "#!/bin/sh\nuname -rv >>"+b.root+"/told\n", 0o755)
+	b.Conf.PreBuild, b.Conf.PostBuild = "tell", "tell"
+	b.Conf.Make = "./tell && make -C " + b.root + "/kernel M=$PWD"
+	b.RealUname = func(err error) { t.Error(err) }
+	b.must()
+	if got := read(t, b.root+"/told"); got != strings.Repeat("6.1.0-77-test #7 SMP Test\n", 3) {
+		t.Error(got)
+	}
+	b.tidy()
+}
+
 // Where namespaces aren't allowed, builds take turns in one directory.
 func TestRoomInTurns(t *testing.T) {
 	b := newBench(t)

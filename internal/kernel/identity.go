@@ -101,6 +101,13 @@ func (k Kernel) utsVersion() string {
 	return ""
 }
 
+// Banner returns what the kernel's headers know of the line that the running
+// kernel has in /proc/version: its version, as uname -v prints it, and the
+// compiler. Each may be empty.
+func (k Kernel) Banner() (version, compiler string) {
+	return k.utsVersion(), define(filepath.Join(k.SourceDir, "include", "generated", "compile.h"), "LINUX_COMPILER")
+}
+
 // define returns the string that a header defines a name as, or "".
 func define(path, name string) string {
 	text, err := readText(path)
