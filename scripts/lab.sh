@@ -4,7 +4,7 @@
 # of the distribution and a base system to make throw-away roots from.
 #
 #   lab.sh              everything that is not there yet
-#   lab.sh root|corpus|oracle|base
+#   lab.sh root|corpus|oracle|base|boot
 #   lab.sh clean        removes the lab
 #
 # Each part is made under a temporary name and renamed when complete, so an
@@ -15,6 +15,7 @@
 #   .lab/corpus/PKG     unpacked module packages
 #   .lab/dkms-VERSION   the distribution's dkms package, unpacked
 #   .lab/base           a minimal Debian with compilers, lower layer of scratch.sh
+#   .lab/boot           the tools of GRUB and systemd-boot, unpacked
 set -eu
 here=$(cd "$(dirname -- "$0")" && pwd)
 # shellcheck source=debs.sh
@@ -34,6 +35,12 @@ corpus=(
 base_packages=(
   bash ca-certificates cpio diffutils gcc gcc-12 gzip kmod libc6-dev make
   openssl patch perl pahole procps xz-utils zstd
+)
+
+# What base_packages lack for grub-mkconfig, bootctl and kernel-install.
+boot_packages=(
+  grub-common grub2-common libdevmapper1.02.1
+  systemd-boot systemd libsystemd-shared libip4tc2
 )
 
 # begin NAME: prints a fresh temporary directory that becomes $LAB/NAME.
@@ -150,17 +157,31 @@ make_base() {
   finish base
 }
 
+make_boot() {
+  [ -d "$LAB/boot" ] && return
+  ensure_lists
+  local dir p
+  say "boot: the tools of GRUB and systemd-boot"
+  fetch_debs "$DEBS" "${boot_packages[@]}"
+  dir=$(begin boot)
+  for p in "${boot_packages[@]}"; do
+    dpkg -x "$DEBS/${p}"_*.deb "$dir"
+  done
+  finish boot
+}
+
 case ${1:-all} in
-  all) make_root; make_corpus; make_oracle; make_base ;;
+  all) make_root; make_corpus; make_oracle; make_base; make_boot ;;
   root) make_root ;;
   corpus) make_corpus ;;
   oracle) make_oracle ;;
   base) make_base ;;
+  boot) make_boot ;;
   clean)
     if awk -v lab="$LAB/" '{ if (index($2, lab) == 1 || index($4, "=" lab)) found = 1 } END { exit !found }' /proc/mounts; then
       die "clean: something of $LAB is mounted; drop the scratch roots first"
     fi
     rm -rf --one-file-system "$LAB"
     ;;
-  *) die "usage: lab.sh [root|corpus|oracle|base|clean]" ;;
+  *) die "usage: lab.sh [root|corpus|oracle|base|boot|clean]" ;;
 esac

@@ -16,7 +16,7 @@ func layerTable() [][]string {
 		{"host", "run", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "copytree"},
 		{"conf", "kernel", "ko", "state", "mok"},
 		{"plan"},
-		{"hook", "build", "install", "bundle"},
+		{"hook", "build", "install", "bundle", "boot"},
 		{"action"},
 		{"cli"},
 	}

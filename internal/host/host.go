@@ -23,8 +23,17 @@ type Paths struct {
 	ConfDir string
 	// Temp is where short-lived files go: $TMPDIR or the system's default.
 	Temp string
-	// Boot holds System.map-<kernel>.
+	// Boot holds System.map-<kernel> and vmlinuz-<kernel>.
 	Boot string
+	// GRUBDirs may have GRUB's grub.cfg and grubenv, the first that has counts.
+	GRUBDirs []string
+	// GRUBGate is the file of the boot gate that Debian's grub-mkconfig reads.
+	GRUBGate string
+	// LoaderRoots are where the partitions of systemd-boot may be mounted, in
+	// bootctl(1)'s order.
+	LoaderRoots []string
+	// EFIVars is efivarfs.
+	EFIVars string
 	// ForceDir lists modules whose installation a distribution forces.
 	ForceDir string
 	// OSRelease are the os-release(5) files, the first that exists counts.
@@ -63,6 +72,10 @@ func Default() Paths {
 		ConfDir:         "/etc/dkms",
 		Temp:            "/tmp",
 		Boot:            "/boot",
+		GRUBDirs:        []string{"/boot/grub", "/boot/grub2"},
+		GRUBGate:        "/etc/default/grub.d/dkms-gate.cfg",
+		LoaderRoots:     []string{"/efi", "/boot", "/boot/efi"},
+		EFIVars:         "/sys/firmware/efi/efivars",
 		ForceDir:        "/usr/share/dkms/modules_to_force_install",
 		OSRelease:       []string{"/etc/os-release", "/usr/lib/os-release"},
 		AddonSysconfig:  "/etc/sysconfig/module-init-tools",
