@@ -162,21 +162,28 @@ func cutPath(path string) (first, rest string) {
 // id; 0 if there is none.
 func find(entries []*entry, want string) int {
 	want = strings.TrimLeft(want, " \t")
+	n, whole := -1, false
 	if want != "" && want[0] >= '0' && want[0] <= '9' {
-		n := number(want)
-		if n >= len(entries) {
-			return 0
-		}
-		return n
+		n, whole = number(want)
 	}
-	want = strings.ReplaceAll(want, ">>", ">")
-	i := slices.IndexFunc(entries, func(e *entry) bool { return want != "" && (e.title == want || e.id == want) })
-	return max(i, 0)
+	if !whole {
+		// Fedora's ids begin with the digits of a machine-id.
+		name := strings.ReplaceAll(want, ">>", ">")
+		i := slices.IndexFunc(entries, func(e *entry) bool { return name != "" && (e.title == name || e.id == name) })
+		if i >= 0 {
+			return i
+		}
+	}
+	if n < 0 || n >= len(entries) {
+		return 0
+	}
+	return n
 }
 
-// number reads the digits at the start of s, as strtoul(3) with base 0. What
-// is too large is maxEntries, which is no entry's place.
-func number(s string) int {
+// number reads the digits at the start of s, as strtoul(3) with base 0, and
+// tells whether they are all of s. What is too large is maxEntries, which is
+// no entry's place.
+func number(s string) (n int, whole bool) {
 	digits, set := 10, "0123456789"
 	switch {
 	case len(s) > 2 && (s[:2] == "0x" || s[:2] == "0X"):
@@ -184,12 +191,12 @@ func number(s string) int {
 	case s[0] == '0':
 		digits, set = 8, "01234567"
 	}
-	s = s[:len(s)-len(strings.TrimLeft(s, set))]
-	n, err := strconv.ParseUint(s, digits, 32)
-	if errors.Is(err, strconv.ErrRange) || n > maxEntries {
-		return maxEntries
+	rest := strings.TrimLeft(s, set)
+	value, err := strconv.ParseUint(s[:len(s)-len(rest)], digits, 32)
+	if errors.Is(err, strconv.ErrRange) || value > maxEntries {
+		value = maxEntries
 	}
-	return int(n)
+	return int(value), rest == ""
 }
 
 // blsMenu returns the Boot Loader Specification entries as Fedora's command

@@ -33,6 +33,7 @@ func newGRUB(t *testing.T, defaults string) *machine {
 	m.kernel(m.older)
 	m.kernel(m.newer)
 	m.write("usr/sbin/grub-probe", probe)
+	lab.MustExec(t, "ln", "-sf", "/lib/systemd/systemd", m.Path("sbin/init"))
 	m.write("etc/default/grub", "GRUB_TIMEOUT=5\nGRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX_DEFAULT=quiet\n"+defaults)
 	if err := os.MkdirAll(m.Path("boot/grub"), 0o755); err != nil {
 		t.Fatal(err)
