@@ -4,7 +4,7 @@
 # of the distribution and a base system to make throw-away roots from.
 #
 #   lab.sh              everything that is not there yet
-#   lab.sh root|corpus|oracle|base|apt|verify
+#   lab.sh root|corpus|oracle|base|apt|verify|boot
 #   lab.sh clean        removes the lab
 #
 # Each part is made under a temporary name and renamed when complete, so an
@@ -20,6 +20,7 @@
 #   .lab/apt            base, its lists of packages, and a cache from which apt
 #                       installs kernels, dkms and the corpus without a network
 #   .lab/apt-kernels    the kernels of that cache: "prev|cur|cloud|new RELEASE"
+#   .lab/boot           the tools of GRUB and systemd-boot, unpacked
 set -eu
 here=$(cd "$(dirname -- "$0")" && pwd)
 # shellcheck source=debs.sh
@@ -50,6 +51,12 @@ apt_packages=(
 
 # Besides kernels, dkms and the corpus, ready to be installed.
 apt_cached=(dracut grub2-common rpm systemd)
+
+# What base_packages lack for grub-mkconfig, bootctl and kernel-install.
+boot_packages=(
+  grub-common grub2-common libdevmapper1.02.1
+  systemd-boot systemd libsystemd-shared libip4tc2
+)
 
 # begin NAME: prints a fresh temporary directory that becomes $LAB/NAME.
 begin() {
@@ -263,19 +270,33 @@ make_apt() {
   finish apt
 }
 
+make_boot() {
+  [ -d "$LAB/boot" ] && return
+  ensure_lists
+  local dir p
+  say "boot: the tools of GRUB and systemd-boot"
+  fetch_debs "$DEBS" "${boot_packages[@]}"
+  dir=$(begin boot)
+  for p in "${boot_packages[@]}"; do
+    dpkg -x "$DEBS/${p}"_*.deb "$dir"
+  done
+  finish boot
+}
+
 case ${1:-all} in
-  all) make_root; make_corpus; make_oracle; make_base; make_apt; make_verify ;;
+  all) make_root; make_corpus; make_oracle; make_base; make_apt; make_verify; make_boot ;;
   root) make_root ;;
   corpus) make_corpus ;;
   oracle) make_oracle ;;
   base) make_base ;;
   apt) make_apt ;;
   verify) make_verify ;;
+  boot) make_boot ;;
   clean)
     if awk -v lab="$LAB/" '{ if (index($2, lab) == 1 || index($4, "=" lab)) found = 1 } END { exit !found }' /proc/mounts; then
       die "clean: something of $LAB is mounted; drop the scratch roots first"
     fi
     rm -rf --one-file-system "$LAB"
     ;;
-  *) die "usage: lab.sh [root|corpus|oracle|base|apt|verify|clean]" ;;
+  *) die "usage: lab.sh [root|corpus|oracle|base|apt|verify|boot|clean]" ;;
 esac

@@ -16,7 +16,7 @@ func layerTable() [][]string {
 		{"host", "run", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "copytree"},
 		{"conf", "kernel", "ko", "abi", "state", "mok"},
 		{"plan", "verify"},
-		{"hook", "build", "install", "bundle", "initramfs", "autoload"},
+		{"hook", "build", "install", "bundle", "initramfs", "autoload", "boot"},
 		{"action"},
 		{"cli"},
 	}

@@ -27,6 +27,15 @@ type Paths struct {
 	Boot string
 	// DebugBoot holds System.map-<kernel> of the packages with debug symbols.
 	DebugBoot string
+	// GRUBDirs may have GRUB's grub.cfg and grubenv, the first that has counts.
+	GRUBDirs []string
+	// GRUBGate is the file of the boot gate that Debian's grub-mkconfig reads.
+	GRUBGate string
+	// LoaderRoots are where the partitions of systemd-boot may be mounted, in
+	// bootctl(1)'s order.
+	LoaderRoots []string
+	// EFIVars is efivarfs.
+	EFIVars string
 	// ForceDir lists modules whose installation a distribution forces.
 	ForceDir string
 	// OSRelease are the os-release(5) files, the first that exists counts.
@@ -110,6 +119,10 @@ func Default() Paths {
 		MkinitcpioPresets:   "/etc/mkinitcpio.d",
 		WeakModules:         "/usr/sbin/weak-modules",
 		WeakModulesSUSE:     "/usr/lib/module-init-tools/weak-modules2",
+		GRUBDirs:            []string{"/boot/grub", "/boot/grub2"},
+		GRUBGate:            "/etc/default/grub.d/dkms-gate.cfg",
+		LoaderRoots:         []string{"/efi", "/boot", "/boot/efi"},
+		EFIVars:             "/sys/firmware/efi/efivars",
 	}
 }
 
