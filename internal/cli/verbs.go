@@ -109,6 +109,11 @@ var verbTable = []Verb{
 		run: verify,
 	},
 	{
+		Name: "ready", ReadOnly: true, Usage: "[--next-boot | -k <kernel>]", Help: "tell whether a kernel, by default the one that boots next, has all modules that it needs", One: true,
+		Options: with(kernelOptions, []string{"--next-boot", "--templatekernel", "--json"}), Codes: []action.Reason{action.OneKernel, action.NoAll, action.NotReady},
+		run: ready,
+	},
+	{
 		Name: "config", Kernelless: true, Usage: "<module>/<version> | <directory> [-k <kernel>]", Help: "show what dkms.conf comes to for a kernel",
 		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--json"}), One: true,
 		Codes: []action.Reason{action.NoModule, action.NotAdded, action.NoConf, action.BadConf},
