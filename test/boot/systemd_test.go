@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"dkms-go/internal/boot"
 	"dkms-go/test/lab"
 )
 
@@ -108,6 +110,30 @@ func TestSystemdBoot(t *testing.T) {
 	}
 	if found, _ := filepath.Glob(m.Path("efi/loader/*")); len(found) != 2 {
 		t.Errorf("left beside loader.conf: %q", found)
+	}
+}
+
+// A unified kernel image among the entries, made with systemd's own stub.
+func TestUnified(t *testing.T) {
+	m := newSystemd(t)
+	const newest = "6.99.0-1-amd64"
+	m.write("uname", newest)
+	lab.MustExec(t, "objcopy",
+		"--add-section", ".osrel="+m.Path("usr/lib/os-release"), "--change-section-vma", ".osrel=0x20000",
+		"--add-section", ".uname="+m.Path("uname"), "--change-section-vma", ".uname=0x30000",
+		"--add-section", ".linux="+m.Path("boot/vmlinuz-"+m.newer), "--change-section-vma", ".linux=0x2000000",
+		m.Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub"), m.Path("efi/EFI/Linux/debian-new.efi"))
+	ids, standard := m.bootctl()
+	if !slices.Contains(ids, "debian-new.efi") {
+		t.Fatalf("bootctl has %q", ids)
+	}
+	c := do[boot.Choice](m, "next", "")
+	if c.Entry != standard {
+		t.Errorf("the entry is %+v; bootctl has %q", c, ids)
+	}
+	do[bool](m, "pin", newest)
+	if _, standard := m.bootctl(); m.wantNext(newest, newest).Entry != standard || standard != "debian-new.efi" {
+		t.Errorf("pinned; bootctl has %q", standard)
 	}
 }
 
