@@ -33,6 +33,7 @@ func newSystemd(t *testing.T) *machine {
 	m.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
 	m.write("etc/kernel/entry-token", "debian\n")
 	m.write("etc/kernel/install.conf", "layout=bls\n")
+	m.write("etc/kernel/install.d/50-depmod.install", "") // takes long, and nothing here needs it
 	m.write("etc/kernel/cmdline", "root=/dev/vda1 ro\n")
 	for _, r := range []string{m.older, m.newer} {
 		m.MustRun("env", "BOOT_ROOT=/efi", "kernel-install", "add", r, "/boot/vmlinuz-"+r, "/boot/initrd.img-"+r)
@@ -40,15 +41,17 @@ func newSystemd(t *testing.T) *machine {
 	return m
 }
 
-// bootctl returns what `bootctl list` says: the ids in the order of the menu,
-// and the default.
-func (m *machine) bootctl() (ids []string, standard string) {
+// list runs `bootctl list`.
+func (m *machine) list(args ...string) string {
 	m.t.Helper()
-	list := func(args ...string) string {
-		args = append([]string{"SYSTEMD_RELAX_ESP_CHECKS=1", "bootctl", "--esp-path=/efi"}, args...)
-		return m.MustRun("env", append(args, "list")...).Stdout
-	}
-	dec := json.NewDecoder(strings.NewReader(list("--json=short")))
+	args = append([]string{"SYSTEMD_RELAX_ESP_CHECKS=1", "bootctl", "--esp-path=/efi"}, args...)
+	return m.MustRun("env", append(args, "list")...).Stdout
+}
+
+// order returns the ids of bootctl in the order of the menu.
+func (m *machine) order() (ids []string) {
+	m.t.Helper()
+	dec := json.NewDecoder(strings.NewReader(m.list("--json=short")))
 	for dec.More() {
 		var e struct{ ID string }
 		if err := dec.Decode(&e); err != nil {
@@ -56,18 +59,24 @@ func (m *machine) bootctl() (ids []string, standard string) {
 		}
 		ids = append(ids, e.ID)
 	}
+	return ids
+}
+
+// standard returns the id of the entry that bootctl calls the default.
+func (m *machine) standard() string {
+	m.t.Helper()
 	chosen := false
-	for line := range strings.Lines(list()) {
+	for line := range strings.Lines(m.list()) {
 		switch name, value, _ := strings.Cut(strings.TrimSpace(line), ": "); name {
 		case "title":
 			chosen = strings.Contains(value, "(default)")
 		case "id":
 			if chosen {
-				standard = value
+				return value
 			}
 		}
 	}
-	return ids, standard
+	return ""
 }
 
 // The gate with systemd-boot; bootctl must see the same default.
@@ -76,7 +85,7 @@ func TestSystemdBoot(t *testing.T) {
 	same := func(release string) {
 		t.Helper()
 		c := m.wantNext(release, release)
-		if _, standard := m.bootctl(); c.Loader != "systemd-boot" || c.Entry != standard {
+		if standard := m.standard(); c.Loader != "systemd-boot" || c.Entry != standard {
 			t.Errorf("the entry is %+v; bootctl has %s", c, standard)
 		}
 	}
@@ -86,8 +95,7 @@ func TestSystemdBoot(t *testing.T) {
 		"# dkms-gate: default x\n\tdefault\t nothing-*\ndefault  debian-6*.conf",
 	} {
 		m.write(loaderConf, conf)
-		_, standard := m.bootctl()
-		first := strings.TrimSuffix(strings.TrimPrefix(standard, "debian-"), ".conf")
+		first := strings.TrimSuffix(strings.TrimPrefix(m.standard(), "debian-"), ".conf")
 		same(first)
 		do[bool](m, "pin", m.older)
 		same(m.older)
@@ -123,16 +131,16 @@ func TestUnified(t *testing.T) {
 		"--add-section", ".uname="+m.Path("uname"), "--change-section-vma", ".uname=0x30000",
 		"--add-section", ".linux="+m.Path("boot/vmlinuz-"+m.newer), "--change-section-vma", ".linux=0x2000000",
 		m.Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub"), m.Path("efi/EFI/Linux/debian-new.efi"))
-	ids, standard := m.bootctl()
+	ids := m.order()
 	if !slices.Contains(ids, "debian-new.efi") {
 		t.Fatalf("bootctl has %q", ids)
 	}
 	c := do[boot.Choice](m, "next", "")
-	if c.Entry != standard {
+	if c.Entry != m.standard() {
 		t.Errorf("the entry is %+v; bootctl has %q", c, ids)
 	}
 	do[bool](m, "pin", newest)
-	if _, standard := m.bootctl(); m.wantNext(newest, newest).Entry != standard || standard != "debian-new.efi" {
+	if standard := m.standard(); m.wantNext(newest, newest).Entry != standard || standard != "debian-new.efi" {
 		t.Errorf("pinned; bootctl has %q", standard)
 	}
 }
@@ -166,7 +174,7 @@ func TestSystemdBootOrder(t *testing.T) {
 			for i, name := range names {
 				m.write("efi/loader/entries/"+name, "title "+name+"\nlinux /vmlinuz-6.1\n"+pair[i]+"\n")
 			}
-			ids, _ := m.bootctl()
+			ids := m.order()
 			r := m.try("next", "")
 			var c struct{ Entry string }
 			if err := json.Unmarshal([]byte(r.Stdout), &c); err != nil {
