@@ -14,8 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-
-	"dkms-go/internal/host"
 )
 
 // maxEntryFile bounds one entry's file in bytes.
@@ -35,7 +33,7 @@ type blsEntry struct {
 
 // readEntries reads loader/entries/*.conf below the directories. Of two files
 // with one name the first counts.
-func readEntries(p host.Paths, roots []string) ([]blsEntry, error) {
+func readEntries(roots []string) ([]blsEntry, error) {
 	var all []blsEntry
 	seen := map[string]bool{}
 	for _, root := range roots {

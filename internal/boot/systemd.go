@@ -39,7 +39,7 @@ func openSystemd(p host.Paths) (menu, error) {
 		}
 	}
 	var err error
-	if s.entries, err = readEntries(p, p.LoaderRoots); err != nil {
+	if s.entries, err = readEntries(p.LoaderRoots); err != nil {
 		return nil, err
 	}
 	images, err := readUnified(p.LoaderRoots)
