@@ -72,6 +72,17 @@ func TestNeighbours(t *testing.T) {
 	}
 }
 
+// TestObjectsOfAnotherKernel does the same with an object that came with one
+// kernel and uses a module of it.
+func TestObjectsOfAnotherKernel(t *testing.T) {
+	all := machines(t)
+	cloud := all["cloud"]
+	object := filepath.Join(cloud.root, "lib/modules", cloud.release, "kernel/drivers/md/dm-snapshot.ko")
+	for _, m := range all {
+		t.Run(m.release, func(t *testing.T) { neighbours(t, []string{object}, cloud, m) })
+	}
+}
+
 func neighbours(t *testing.T, objects []string, from, to machine) {
 	var files []verify.File
 	for _, path := range objects {
