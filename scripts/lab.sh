@@ -126,8 +126,8 @@ previous_kernel() {
     grep -E "^[0-9.]+-[0-9]+-$flavour\$"; echo "$1"; } | sort -uV | grep -Fx -B 1 -- "$1" | head -n 1
 }
 
-# make_verify: of the amd64 image only what tells of the kernel is kept, and
-# one directory of its objects; of the cloud image all.
+# make_verify: of the amd64 image only what tells of the kernel is kept, and some
+# of its objects; of the cloud image all.
 make_verify() {
   [ -d "$LAB/verify" ] && return
   make_root
@@ -147,8 +147,8 @@ make_verify() {
     unpack "$dir" "$DEBS/${p}"_*.deb
   done
   dpkg --fsys-tarfile "$DEBS/linux-image-${old}"_*.deb |
-    tar -x -C "$dir" --keep-directory-symlink --wildcards ./boot "./lib/modules/$old/modules.*" "./lib/modules/$old/kernel/arch"
-  rm -rf "$dir/usr/share"
+    tar -x -C "$dir" --keep-directory-symlink --wildcards ./boot "./lib/modules/$old/modules.*" "./lib/modules/$old/kernel/arch" "./lib/modules/$old/kernel/drivers/md"
+  rm -rf "${dir:?}/usr/share"
   depmod -b "$dir" "$cloud"
   printf 'previous %s\nold %s\ncloud %s\n' "$previous" "$old" "$cloud" >"$dir/kernels"
   finish verify

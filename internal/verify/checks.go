@@ -76,8 +76,7 @@ func (c *check) elf() bool {
 	}
 	if o.Class != class {
 		c.refuse(ELF, "the ELF class is %v, the kernel's is %v", o.Class, class)
-	}
-	if o.Machine != machine {
+	} else if o.Machine != machine {
 		c.refuse(ELF, "the machine is %v, the kernel's is %v", o.Machine, machine)
 	}
 	if c.sample != nil && o.Order != c.sample.Order {

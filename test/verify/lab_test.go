@@ -26,7 +26,7 @@ type machine struct {
 }
 
 // machines returns the kernels of the lab: old, new, previous and cloud.
-func machines(t *testing.T) map[string]machine {
+func machines(t testing.TB) map[string]machine {
 	t.Helper()
 	all := map[string]machine{}
 	root, extra := lab.KernelRoot(t), lab.Path(t, "verify")
