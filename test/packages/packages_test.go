@@ -130,7 +130,7 @@ func wantHooks(t *testing.T, root *lab.Root, owner string) {
 // package.
 func wantGone(t *testing.T, root *lab.Root) {
 	t.Helper()
-	found := root.MustRun("find", "/etc", "/usr", "/var/lib/dkms", "(", "-name", "*dkms-go*", "-o", "-name", "*dkms-distrib*", ")").Stdout
+	found := root.MustRun("find", "/etc", "/usr", "/var/lib", "-path", "/var/lib/apt", "-prune", "-o", "(", "-name", "*dkms-go*", "-o", "-name", "*dkms-distrib*", ")", "-print").Stdout
 	if found != "" {
 		t.Errorf("files are left:\n%s", found)
 	}

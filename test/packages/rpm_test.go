@@ -52,6 +52,7 @@ func TestRpm(t *testing.T) {
 	}
 	rpm(root, "-V", "--nodeps", "dkms-go")
 	root.MustRun("dkms", "status")
+	root.MustRun("systemd-analyze", "verify", "--man=no", "/usr/lib/systemd/system/dkms.service")
 	for _, dir := range []string{"postinst.d", "header_postinst.d", "preinst.d", "prerm.d"} {
 		if got := hooks(t, root, dir); got != "" {
 			t.Errorf("hooks in %s: %q", dir, got)
