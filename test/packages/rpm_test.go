@@ -78,12 +78,14 @@ func TestRpm(t *testing.T) {
 	}
 }
 
-// wantReload checks that a scriptlet called systemctl daemon-reload, which in
-// a chroot says so and does nothing.
+// wantReload checks that a scriptlet called systemctl: the real one, which in a
+// chroot says that it can't reload anything. That isn't an error of ours.
 func wantReload(t *testing.T, res lab.Result) {
 	t.Helper()
-	if got := res.Stdout + res.Stderr; !strings.Contains(got, "daemon-reload") || strings.Contains(got, "scriptlet failed") {
-		t.Errorf("no daemon-reload: %s", got)
+	got := res.Stdout + res.Stderr
+	called := strings.Contains(got, "connect to bus") || strings.Contains(got, "daemon-reload") || strings.Contains(got, "not been booted")
+	if !called || strings.Contains(got, "scriptlet failed") {
+		t.Errorf("no systemctl daemon-reload, or an error: %s", got)
 	}
 }
 
@@ -92,7 +94,10 @@ func wantReload(t *testing.T, res lab.Result) {
 func testKernelInstall(t *testing.T, root *lab.Root, kernel string) {
 	p := root.AddPackage("acpi-call-dkms")
 	root.MustRun("dkms", "add", p.Module+"/"+p.Version)
-	res := root.MustRun("kernel-install", "add", kernel, "/boot/vmlinuz-"+kernel)
+	res := root.Run("kernel-install", "add", kernel, "/boot/vmlinuz-"+kernel)
+	if res.Code != 0 {
+		t.Fatalf("kernel-install add: exit status %d\n%s%s", res.Code, res.Stdout, res.Stderr)
+	}
 	want := p.Module + "/" + p.Version + ", " + kernel + ", x86_64: installed"
 	if got := strings.Join(status(root), "\n"); got != want {
 		t.Fatalf("status is %q, want %q\n%s%s", got, want, res.Stdout, res.Stderr)
@@ -102,7 +107,9 @@ func testKernelInstall(t *testing.T, root *lab.Root, kernel string) {
 		t.Errorf("objects: %q", found)
 	}
 
-	res = root.MustRun("kernel-install", "remove", kernel)
+	if res = root.Run("kernel-install", "remove", kernel); res.Code != 0 {
+		t.Fatalf("kernel-install remove: exit status %d\n%s%s", res.Code, res.Stdout, res.Stderr)
+	}
 	if got := strings.Join(status(root), "\n"); got != p.Module+"/"+p.Version+": added" {
 		t.Errorf("after remove: status is %q\n%s%s", got, res.Stdout, res.Stderr)
 	}
