@@ -79,7 +79,7 @@ func (k Kernel) Identity(p host.Paths) Identity {
 		TreeMap:       digest(filepath.Join(k.Tree, "System.map")),
 		DebugMap:      digest(filepath.Join(p.DebugBoot, "System.map-"+k.Release)),
 	}
-	for _, image := range k.images(p) {
+	for _, image := range p.Images(k.Release) {
 		if id.Image == "" {
 			id.Image = digest(image)
 		}

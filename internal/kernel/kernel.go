@@ -71,16 +71,11 @@ func (k Kernel) Exists() bool { return isDir(k.Tree) }
 // HasHeaders reports whether modules can be compiled for the kernel.
 func (k Kernel) HasHeaders() bool { return exists(filepath.Join(k.SourceDir, "include")) }
 
-// images are the places of a kernel's image.
-func (k Kernel) images(p host.Paths) []string {
-	return []string{filepath.Join(p.Boot, "vmlinuz-"+k.Release), filepath.Join(k.Tree, "vmlinuz")}
-}
-
 // HasImage reports whether the kernel itself is there, and not only its
 // headers: its image or what comes with its own objects. modules.dep proves
 // nothing, since depmod(8) makes it for any directory.
 func (k Kernel) HasImage(p host.Paths) bool {
-	signs := append(k.images(p), filepath.Join(k.Tree, "modules.order"), filepath.Join(k.Tree, "modules.builtin"), filepath.Join(k.Tree, "kernel"))
+	signs := append(p.Images(k.Release), filepath.Join(k.Tree, "modules.order"), filepath.Join(k.Tree, "modules.builtin"), filepath.Join(k.Tree, "kernel"))
 	return slices.ContainsFunc(signs, exists)
 }
 
