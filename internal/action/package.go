@@ -132,6 +132,11 @@ func (e *Engine) installPackage(ctx context.Context, id state.ID, targets []plan
 	if len(targets) > 0 {
 		fmt.Fprintf(e.Out, "Building %s for %s\n", id, kernelList(targets))
 		p := plan.InstallAll(id, targets, f, plan.Options{NoRefresh: e.NoDepmod})
+		for i, s := range p.Steps {
+			if s.Kind == plan.Build {
+				p.Steps[i].Heading = fmt.Sprintf("Kernel %s (%s):", s.Key.Kernel, s.Key.Arch)
+			}
+		}
 		if _, err := e.perform(ctx, p, f, false); err != nil {
 			return err
 		}
