@@ -6,6 +6,9 @@
 # make demo    build and install a real module for two Debian kernels in a scratch root
 # make bench   benchmarks
 # make man     the manual pages, in dist/
+# make packages  dkms-go as .deb and .rpm, in dist/
+# make install   all files to DESTDIR, for distribution packagers; FAMILY is
+#                deb, rpm, arch, or none (the default)
 #
 # deps and lab need root on Debian 12; build needs only Go.
 
@@ -23,7 +26,9 @@ VERSION ?= $(or $(shell git -c safe.directory='*' describe --tags --dirty 2>/dev
 GOBUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 GOTEST  := go test -timeout 20m
 
-.PHONY: all build deps lab demo test unit bench man lint clean distclean
+FAMILY ?= none
+
+.PHONY: all build deps lab demo test unit bench man packages install lint clean distclean
 
 all: build
 
@@ -41,7 +46,7 @@ demo:
 	@scripts/demo.sh
 
 test: deps
-	@$(MAKE) --no-print-directory lint man lab build
+	@$(MAKE) --no-print-directory lint lab packages
 	$(GOTEST) ./...
 
 unit:
@@ -52,6 +57,12 @@ man:
 	scdoc <man/dkms.8.scd >dist/dkms.8
 	scdoc <man/dkms.conf.5.scd >dist/dkms.conf.5
 
+packages: build man
+	@packaging/packages.sh '$(VERSION)'
+
+install:
+	@packaging/install.sh '$(FAMILY)' '$(DESTDIR)'
+
 bench:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...
 
@@ -59,7 +70,7 @@ lint:
 	@out=$$(gofmt -l $$(find . -name '*.go' -not -path './.lab/*')); \
 	  if [ -n "$$out" ]; then echo "gofmt: not formatted:"; echo "$$out"; exit 1; fi
 	go vet ./...
-	shellcheck -x -P scripts scripts/*.sh .ci/run
+	shellcheck -x -P scripts scripts/*.sh .ci/run packaging/*.sh packaging/deb/* packaging/rpm/*
 
 clean:
 	rm -rf bin dist

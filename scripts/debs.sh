@@ -33,6 +33,16 @@ pick_kernel() {
 old_kernel() { pick_kernel "${KERNEL_OLD:-6.1.0-56-amd64}" '6\.1\.0-[0-9]+-amd64'; }
 new_kernel() { pick_kernel "${KERNEL_NEW:-6.12.117+deb12-amd64}" '6\.12\.[0-9]+\+deb12-amd64'; }
 
+# earlier_kernel RELEASE PATTERN: prints the newest release before RELEASE whose
+# headers package matches the extended regular expression PATTERN.
+earlier_kernel() {
+  local found
+  found=$(apt-cache pkgnames linux-headers- | sed 's/^linux-headers-//' |
+    grep -E "^$2\$" | grep -Fxv -- "$1" | sort -V | tail -n 1)
+  [ -n "$found" ] || die "the archive has no headers of $2 besides $1"
+  echo "$found"
+}
+
 # header_packages RELEASE: the headers package and those of its dependencies
 # that are kernel packages with files (not the image, not the compilers).
 header_packages() {

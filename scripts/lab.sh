@@ -4,7 +4,7 @@
 # of the distribution and a base system to make throw-away roots from.
 #
 #   lab.sh              everything that is not there yet
-#   lab.sh root|corpus|oracle|base
+#   lab.sh root|corpus|oracle|base|apt
 #   lab.sh clean        removes the lab
 #
 # Each part is made under a temporary name and renamed when complete, so an
@@ -15,10 +15,15 @@
 #   .lab/corpus/PKG     unpacked module packages
 #   .lab/dkms-VERSION   the distribution's dkms package, unpacked
 #   .lab/base           a minimal Debian with compilers, lower layer of scratch.sh
+#   .lab/apt            base, its lists of packages, and a cache from which apt
+#                       installs kernels, dkms and the corpus without a network
+#   .lab/apt-kernels    the kernels of that cache: "prev|cur|cloud|new RELEASE"
 set -eu
 here=$(cd "$(dirname -- "$0")" && pwd)
 # shellcheck source=debs.sh
 . "$here/debs.sh"
+# shellcheck source=mounts.sh
+. "$here/mounts.sh"
 
 LAB=${LAB:-$(dirname "$here")/.lab}
 DEBS=$LAB/debs
@@ -35,6 +40,14 @@ base_packages=(
   bash ca-certificates cpio diffutils gcc gcc-12 gzip kmod libc6-dev make
   openssl patch perl pahole procps xz-utils zstd
 )
+
+# What the package manager's kernels, module packages and dkms want to have.
+apt_packages=(
+  busybox dpkg-dev initramfs-tools linux-base lsb-release zstd
+)
+
+# Besides kernels, dkms and the corpus, ready to be installed.
+apt_cached=(dracut grub2-common rpm systemd)
 
 # begin NAME: prints a fresh temporary directory that becomes $LAB/NAME.
 begin() {
@@ -150,17 +163,81 @@ make_base() {
   finish base
 }
 
+# apt_kernels: prints the kernels of the apt roots.
+apt_kernels() {
+  local cur
+  cur=$(old_kernel)
+  echo "prev $(earlier_kernel "$cur" '6\.1\.0-[0-9]+-amd64')"
+  echo "cur $cur"
+  echo "cloud $(pick_kernel "${cur%-amd64}-cloud-amd64" '6\.1\.0-[0-9]+-cloud-amd64')"
+  echo "new $(new_kernel)"
+}
+
+# apt_in DIR ARGUMENT...: runs apt-get in the root DIR.
+apt_in() {
+  local dir=$1
+  shift
+  DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    chroot "$dir" apt-get -q -y -o Dpkg::Use-Pty=0 "$@" </dev/null >>"$LAB/apt.log" 2>&1 ||
+    { tail -n 20 "$LAB/apt.log" >&2; die "apt: apt-get ended with an error; its log is $LAB/apt.log"; }
+}
+
+# fill_apt DIR KERNELS: turns the copy DIR of base into the root that apt
+# works in, and fills its cache.
+fill_apt() {
+  local dir=$1 kernels=() p
+  printf '#!/bin/sh\nexit 101\n' >"$dir/usr/sbin/policy-rc.d"
+  chmod 755 "$dir/usr/sbin/policy-rc.d"
+  echo force-unsafe-io >"$dir/etc/dpkg/dpkg.cfg.d/lab"
+  echo 'APT::Install-Recommends "false";' >"$dir/etc/apt/apt.conf.d/91lab"
+  apt_in "$dir" update
+  apt_in "$dir" upgrade
+  apt_in "$dir" install "${apt_packages[@]}"
+  echo COMPRESSLEVEL=1 >"$dir/etc/initramfs-tools/conf.d/lab"
+  while read -r _ p; do
+    kernels+=("linux-image-$p" "linux-headers-$p")
+  done <<<"$2"
+  apt_in "$dir" install --download-only "${kernels[@]}" dkms "${corpus[@]}"
+  for p in "${apt_cached[@]}"; do
+    apt_in "$dir" install --download-only "$p"
+  done
+  rm -rf "$dir"/usr/share/doc "$dir"/usr/share/locale "$dir"/var/cache/apt/*.bin
+}
+
+make_apt() {
+  [ -d "$LAB/apt" ] && return
+  make_base
+  ensure_lists
+  local dir kernels
+  kernels=$(apt_kernels)
+  say "apt: a Debian whose apt has kernels and module packages in its cache"
+  echo "$kernels" >"$LAB/apt-kernels"
+  dir=$LAB/apt.part
+  if [ -d "$dir" ]; then unmount_all "$(realpath "$dir")"; fi
+  rm -rf --one-file-system "$dir"
+  : >"$LAB/apt.log"
+  cp -a "$LAB/base" "$dir"
+  devices "$dir"
+  # shellcheck disable=SC2064 # the path as it is now
+  trap "unmount_all '$(realpath "$dir")'" EXIT
+  fill_apt "$dir" "$kernels"
+  unmount_all "$(realpath "$dir")"
+  trap - EXIT
+  finish apt
+}
+
 case ${1:-all} in
-  all) make_root; make_corpus; make_oracle; make_base ;;
+  all) make_root; make_corpus; make_oracle; make_base; make_apt ;;
   root) make_root ;;
   corpus) make_corpus ;;
   oracle) make_oracle ;;
   base) make_base ;;
+  apt) make_apt ;;
   clean)
     if awk -v lab="$LAB/" '{ if (index($2, lab) == 1 || index($4, "=" lab)) found = 1 } END { exit !found }' /proc/mounts; then
       die "clean: something of $LAB is mounted; drop the scratch roots first"
     fi
     rm -rf --one-file-system "$LAB"
     ;;
-  *) die "usage: lab.sh [root|corpus|oracle|base|clean]" ;;
+  *) die "usage: lab.sh [root|corpus|oracle|base|apt|clean]" ;;
 esac

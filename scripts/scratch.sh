@@ -5,12 +5,20 @@
 #   scratch.sh make DIR          a Debian root with compilers and both kernels:
 #                                chroot DIR COMMAND works in it
 #   scratch.sh make --bare DIR   only the kernels' files: for dkms --root DIR
+#   scratch.sh make --apt DIR    a Debian root without kernels, in which apt
+#                                installs from its cache
+#   scratch.sh make --over ROOT DIR
+#                                what the frozen ROOT has
+#   scratch.sh freeze ROOT       unmounts ROOT and keeps its files, for --over
 #   scratch.sh drop DIR          unmounts and removes it
 #
-# DIR is an overlay: the lab's parts below, all changes in DIR.layers/upper.
-# DIR must not exist or be empty.
+# DIR is an overlay: the lab's parts below, all changes in DIR.layers/upper,
+# and the list of what is below in DIR.layers/lower. DIR must not exist or be
+# empty.
 set -eu
 here=$(cd "$(dirname -- "$0")" && pwd)
+# shellcheck source=mounts.sh
+. "$here/mounts.sh"
 LAB=${LAB:-$(dirname "$here")/.lab}
 
 die() { echo "scratch.sh: $*" >&2; exit 1; }
@@ -21,63 +29,77 @@ overlay() {
   local dir=$1 layers=$1.layers
   local args="lowerdir=$2,upperdir=$layers/upper,workdir=$layers/work"
   mkdir -p "$layers/upper" "$layers/work"
-  mount -t overlay -o "$args" overlay "$dir" 2>/dev/null && return
-  mount -t tmpfs -o mode=755 scratch "$layers"
-  mkdir -p "$layers/upper" "$layers/work"
-  mount -t overlay -o "$args" overlay "$dir"
+  if ! mount -t overlay -o "$args" overlay "$dir" 2>/dev/null; then
+    mount -t tmpfs -o mode=755 scratch "$layers"
+    mkdir -p "$layers/upper" "$layers/work"
+    mount -t overlay -o "$args" overlay "$dir"
+  fi
+  echo "$2" >"$layers/lower"
 }
 
-# devices DIR: /proc, /sys (read-only) and a /dev of harmless nodes.
-devices() {
-  local dir=$1
-  mount -t proc proc "$dir/proc"
-  mount -t sysfs -o ro sysfs "$dir/sys"
-  mount -t tmpfs -o mode=755 scratch "$dir/dev"
-  mknod -m 666 "$dir/dev/null" c 1 3
-  mknod -m 666 "$dir/dev/zero" c 1 5
-  mknod -m 666 "$dir/dev/full" c 1 7
-  mknod -m 666 "$dir/dev/random" c 1 8
-  mknod -m 666 "$dir/dev/urandom" c 1 9
-  mknod -m 666 "$dir/dev/tty" c 5 0
-  mkdir -m 1777 "$dir/dev/shm"
-  ln -s /proc/self/fd "$dir/dev/fd"
-  ln -s /proc/self/fd/0 "$dir/dev/stdin"
-  ln -s /proc/self/fd/1 "$dir/dev/stdout"
-  ln -s /proc/self/fd/2 "$dir/dev/stderr"
+# lower KIND [ROOT]: prints the layers below a new root.
+lower() {
+  local dir
+  case $1 in
+    bare) set -- root ;;
+    full) set -- root base ;;
+    apt) set -- apt ;;
+    over)
+      dir=$(scratch_root "$2") || exit
+      [ ! -d "$dir/dev" ] || die "$2 is not frozen"
+      echo "$dir.layers/upper:$(cat "$dir.layers/lower")"
+      return
+      ;;
+  esac
+  for dir in "$@"; do
+    [ -d "$LAB/$dir" ] || die "no $LAB/$dir; run: make lab"
+  done
+  printf '%s\n' "$LAB/$1${2:+:$LAB/$2}"
 }
 
+# make_scratch KIND DIR [ROOT]
 make_scratch() {
-  local bare=$1 dir lower=$LAB/root
+  local dir below
   mkdir -p "$2"
   dir=$(realpath "$2")
-  [ -d "$LAB/root" ] || die "no $LAB/root; run: make lab"
   [ -z "$(ls -A "$dir")" ] || die "$dir is not empty"
-  if [ "$bare" = no ]; then
-    [ -d "$LAB/base" ] || die "no $LAB/base; run: make lab"
-    lower=$LAB/root:$LAB/base
-  fi
-  overlay "$dir" "$lower"
-  if [ "$bare" = no ]; then
+  below=$(lower "$1" "${3:-}")
+  overlay "$dir" "$below"
+  if [ "$1" != bare ]; then
     devices "$dir"
     mkdir -p "$dir/var/lib" "$dir/etc"
   fi
 }
 
-drop_scratch() {
-  local dir target
+# scratch_root DIR: prints the full path of a scratch root.
+scratch_root() {
+  local dir
   [ -d "$1" ] || die "no directory $1"
   dir=$(realpath "$1")
   [ -d "$dir.layers" ] || die "$dir is no scratch root"
-  # Mount points at and below DIR and DIR.layers, innermost first.
-  while read -r target; do
-    umount "$target" 2>/dev/null || umount -l "$target"
-  done < <(awk -v d="$dir" '$2 == d || $2 == d ".layers" || index($2, d "/") == 1 { print $2 }' /proc/mounts | tac)
+  echo "$dir"
+}
+
+# A frozen root keeps its layers, so a tmpfs among them stays mounted.
+freeze_scratch() {
+  local dir
+  dir=$(scratch_root "$1")
+  umount -R "$dir"
+}
+
+drop_scratch() {
+  local dir
+  dir=$(scratch_root "$1")
+  unmount_all "$dir"
   rm -rf --one-file-system "$dir" "$dir.layers"
 }
 
 case "${1:-} ${2:-} $#" in
-  "make --bare 3") make_scratch yes "$3" ;;
-  make\ *" 2") make_scratch no "$2" ;;
+  "make --bare 3") make_scratch bare "$3" ;;
+  "make --apt 3") make_scratch apt "$3" ;;
+  "make --over 4") make_scratch over "$4" "$3" ;;
+  make\ *" 2") make_scratch full "$2" ;;
+  freeze\ *" 2") freeze_scratch "$2" ;;
   drop\ *" 2") drop_scratch "$2" ;;
-  *) die "usage: scratch.sh make [--bare] DIR | drop DIR" ;;
+  *) die "usage: scratch.sh make [--bare | --apt | --over ROOT] DIR | freeze ROOT | drop DIR" ;;
 esac

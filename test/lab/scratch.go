@@ -18,41 +18,64 @@ type Root struct {
 	tb testing.TB
 }
 
+// kind is what a root is made from.
+type kind string
+
+const (
+	full kind = ""       // compilers and the files of both kernels
+	bare kind = "--bare" // the files of both kernels
+	apt  kind = "--apt"  // a Debian in which apt works
+	over kind = "--over" // another root
+)
+
 // Scratch makes a Debian root with compilers, kmod and the files of both
 // kernels, and with /proc, /sys and /dev, in which commands can run.
 func Scratch(tb testing.TB) *Root {
 	tb.Helper()
-	return newRoot(tb, false)
+	return newRoot(tb, full)
 }
 
 // BareScratch makes a root with nothing but the files of both kernels.
 func BareScratch(tb testing.TB) *Root {
 	tb.Helper()
-	return newRoot(tb, true)
+	return newRoot(tb, bare)
 }
 
-func newRoot(tb testing.TB, bare bool) *Root {
+// newRoot makes a root; below is the frozen root that one of the kind over is
+// made from.
+func newRoot(tb testing.TB, k kind, below ...string) *Root {
 	tb.Helper()
-	KernelRoot(tb)
-	args := []string{"make"}
-	if bare {
-		args = append(args, "--bare")
-	} else {
+	switch k {
+	case apt:
+		Path(tb, "apt")
+	case full:
 		Path(tb, "base")
+		fallthrough
+	case bare:
+		KernelRoot(tb)
 	}
-	script := filepath.Join(Repo(tb), "scripts", "scratch.sh")
-	r := &Root{Dir: filepath.Join(tb.TempDir(), "root"), Bare: bare, tb: tb}
+	args := []string{"make"}
+	if k != full {
+		args = append(args, string(k))
+	}
+	args = append(args, below...)
+	r := &Root{Dir: filepath.Join(tb.TempDir(), "root"), Bare: k == bare, tb: tb}
 	// Registered after that of TempDir, so run before it.
 	tb.Cleanup(func() {
 		if _, err := os.Lstat(r.Dir); err != nil {
 			return
 		}
-		if res := Exec(tb, script, "drop", r.Dir); res.Code != 0 {
+		if res := Exec(tb, scratchScript(tb), "drop", r.Dir); res.Code != 0 {
 			tb.Errorf("drop scratch root: %s", res.Stderr)
 		}
 	})
-	MustExec(tb, script, append(args, r.Dir)...)
+	MustExec(tb, scratchScript(tb), append(args, r.Dir)...)
 	return r
+}
+
+func scratchScript(tb testing.TB) string {
+	tb.Helper()
+	return filepath.Join(Repo(tb), "scripts", "scratch.sh")
 }
 
 // Path returns the path, from outside, of a file of the root.
