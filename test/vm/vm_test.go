@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"dkms-go/test/lab"
+	"dkms-go/test/vm"
+)
+
+const tellLoaded = `
+grep -q '^acpi_call ' /proc/modules || exit 9
+echo "guest: $(cat /proc/version)"
+echo "guest: acpi_call $(cat /sys/module/acpi_call/version) $(cat /sys/module/acpi_call/initstate)"
+`
+
+// A kernel with its headers arrives by apt, a module is installed for it and
+// named for the initramfs. The kernel then boots in a virtual machine and loads
+// the module both ways: by modprobe of the booted root, and by what is in its
+// own initramfs.
+func TestModuleLoadsInItsKernel(t *testing.T) {
+	release := lab.AptKernels(t).Cloud
+	root := lab.AptRoot(t)
+	root.AddBinary()
+	p := root.AddPackage("acpi-call-dkms")
+	if err := os.WriteFile(root.Path("etc/initramfs-tools/modules"), []byte("acpi_call\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root.MustApt("install", "linux-image-"+release, "linux-headers-"+release)
+	root.MustRun("dkms", "install", p.Module+"/"+p.Version, "-k", release)
+	root.MustRun("update-initramfs", "-u", "-k", release)
+
+	check := func(r vm.Result) {
+		t.Helper()
+		if !r.OK {
+			t.Fatalf("the module was not loaded:\n%s", r.Console)
+		}
+		for _, want := range []string{"guest: Linux version " + release, "guest: acpi_call " + p.Version + " live"} {
+			if !strings.Contains(r.Console, "\n"+want) {
+				t.Errorf("no line %q in:\n%s", want, r.Console)
+			}
+		}
+	}
+	check(vm.InRoot(t, root, release, "modprobe -v acpi_call || exit\n"+tellLoaded))
+	check(vm.InInitramfs(t, root, release, "grep -x acpi_call /conf/modules && modprobe -v acpi_call || exit\n"+tellLoaded))
+}
+
+// What goes wrong in a guest is told, whichever way.
+func TestFailuresShow(t *testing.T) {
+	_, release := lab.Kernels(t)
+	root := lab.Scratch(t)
+	for script, want := range map[string]string{
+		"modprobe no-such-module":      "no-such-module not found",
+		"echo c >/proc/sysrq-trigger":  "Kernel panic",
+		"echo some; poweroff -f; exit": "some",
+	} {
+		if r := vm.InRoot(t, root, release, script); r.OK || !strings.Contains(r.Console, want) {
+			t.Errorf("script %q: OK is %v:\n%s", script, r.OK, r.Console)
+		}
+	}
+}
