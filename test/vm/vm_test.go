@@ -53,9 +53,9 @@ func TestFailuresShow(t *testing.T) {
 	_, release := lab.Kernels(t)
 	root := lab.Scratch(t)
 	for script, want := range map[string]string{
-		"modprobe no-such-module":      "no-such-module not found",
-		"echo c >/proc/sysrq-trigger":  "Kernel panic",
-		"echo some; poweroff -f; exit": "some",
+		"modprobe no-such-module":                           "no-such-module not found",
+		"echo c >/proc/sysrq-trigger":                       "Kernel panic",
+		"echo early; echo o >/proc/sysrq-trigger; sleep 60": "early",
 	} {
 		if r := vm.InRoot(t, root, release, script); r.OK || !strings.Contains(r.Console, want) {
 			t.Errorf("script %q: OK is %v:\n%s", script, r.OK, r.Console)
