@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"dkms-go/internal/initramfs"
 	"dkms-go/test/lab"
 	"dkms-go/test/vm"
 )
@@ -14,7 +15,7 @@ import (
 const tellLoaded = `
 grep -q '^acpi_call ' /proc/modules || exit 9
 echo "guest: $(cat /proc/version)"
-echo "guest: acpi_call $(cat /sys/module/acpi_call/version) $(cat /sys/module/acpi_call/initstate)"
+echo "guest: acpi_call $(cat /sys/module/acpi_call/srcversion) $(cat /sys/module/acpi_call/initstate)"
 `
 
 // A module named for the initramfs is installed for a kernel whose headers are
@@ -37,12 +38,23 @@ func TestModuleLoadsInItsKernel(t *testing.T) {
 	root.MustRun("dkms", "install", p.Module+"/"+p.Version, "-k", release)
 	root.MustApt("install", "linux-image-"+release)
 
+	object := root.Path("lib/modules", release, "updates/dkms/acpi_call.ko")
+	srcversion := strings.TrimSpace(lab.MustExec(t, "modinfo", "-F", "srcversion", object).Stdout)
+	data, err := os.ReadFile(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := initramfs.Holds(root.Path("boot/initrd.img-"+release), "acpi-call", data)
+	if err != nil || held != initramfs.Same {
+		t.Errorf("the initramfs holds the module: %v, %v", held, err)
+	}
+
 	check := func(r vm.Result) {
 		t.Helper()
 		if !r.OK {
 			t.Fatalf("the module was not loaded:\n%s", r.Console)
 		}
-		for _, want := range []string{"guest: Linux version " + release, "guest: acpi_call " + p.Version + " live"} {
+		for _, want := range []string{"guest: Linux version " + release, "guest: acpi_call " + srcversion + " live"} {
 			if !strings.Contains(r.Console, "\n"+want) {
 				t.Errorf("no line %q in:\n%s", want, r.Console)
 			}
