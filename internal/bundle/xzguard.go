@@ -21,19 +21,31 @@ type xzGuard struct {
 	check  int64                // size of the check of a block
 	inner  int64                // compressed bytes of the current block so far
 	blocks uint64               // blocks of the current stream not yet in its index
+	single bool                 // only one stream is read
+	ended  bool                 // nothing is handed on after pass
 }
 
 var errXz = errors.New("damaged xz data")
 
-// GuardXZ returns a reader of the same .xz file that fails with ErrTooBig where
-// a block wants a dictionary of more than 128 MiB. It reads no further than it
-// is read if r is a bufio.Reader of 64 KiB or more.
-func GuardXZ(r io.Reader) io.Reader {
+func newXzGuard(r io.Reader) *xzGuard {
 	return &xzGuard{r: bufio.NewReaderSize(r, 64<<10), next: (*xzGuard).header}
+}
+
+// XZStream returns a reader of the one .xz stream that r is at, which ends
+// behind its footer and fails with ErrTooBig where a block wants a dictionary
+// of more than 128 MiB. If r is a bufio.Reader of 64 KiB or more, r is then at
+// what follows.
+func XZStream(r io.Reader) io.Reader {
+	g := newXzGuard(r)
+	g.single = true
+	return g
 }
 
 func (g *xzGuard) Read(p []byte) (int, error) {
 	for g.pass == 0 {
+		if g.ended {
+			return 0, io.EOF
+		}
 		err := g.next(g)
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return g.r.Read(p) // the rest is too short; the decoder says so
@@ -159,7 +171,7 @@ func (g *xzGuard) index() error {
 // and the stream footer (4.4, 4.5, 2.1.2).
 func (g *xzGuard) record() error {
 	if g.blocks == 0 {
-		g.pass, g.next = (4-g.inner%4)%4+4+12, (*xzGuard).header
+		g.pass, g.next, g.ended = (4-g.inner%4)%4+4+12, (*xzGuard).header, g.single
 		return nil
 	}
 	b, err := g.peekSome(20)

@@ -30,15 +30,14 @@ type entry struct {
 }
 
 // archives reads concatenated cpio archives of the formats newc and crc
-// (cpio(5), buffer-format.rst). Between archives there may be zeros. It keeps
-// to the kernel's rules: four-byte alignment counts from the beginning of the
-// stream.
+// (cpio(5), buffer-format.rst). Between archives there may be zeros. Contents
+// begin at multiples of four bytes from the beginning of their archive.
 //
 // The libraries for it read a single archive, and take what is no number in a
 // header for one.
 type archives struct {
 	r    *bufio.Reader
-	at   int64 // bytes read so far
+	at   int64 // bytes read of the current archive
 	body int64 // bytes of the current entry's content that are left
 	ends bool  // the last thing read was a trailer, or nothing yet
 }
@@ -82,6 +81,9 @@ func (a *archives) next() (entry, error) {
 				return entry{}, fmt.Errorf("%w: it ends without a trailer", errCpio)
 			}
 			return entry{}, err
+		}
+		if a.ends {
+			a.at = 0
 		}
 		e, err := a.header()
 		if err != nil {

@@ -20,7 +20,7 @@ import (
 const (
 	// maxUnpacked bounds what is unpacked of one image, in bytes. Usual images
 	// have 50 to 300 MiB.
-	maxUnpacked = 8 << 30
+	maxUnpacked = 4 << 30
 	// maxObject bounds one object in an image, maxObjects all that are kept.
 	maxObject  = 256 << 20
 	maxObjects = 512 << 20
@@ -177,7 +177,7 @@ func walk(r io.Reader, visit func(entry) error) error {
 	br := bufio.NewReaderSize(r, bufferSize)
 	left := int64(maxUnpacked)
 	for {
-		if err := walkArchives(br, visit, &left); err != nil {
+		if err := walkArchives(br, visit); err != nil {
 			return err
 		}
 		if _, err := br.Peek(1); err == io.EOF {
@@ -185,7 +185,7 @@ func walk(r io.Reader, visit func(entry) error) error {
 		}
 		in, name, err := decompressor(br)
 		if err == nil {
-			err = walkPart(in, visit, &left)
+			err = walkPart(&bounded{in, &left}, visit)
 		}
 		if err != nil && name != "" {
 			return fmt.Errorf("the part compressed with %s: %w", name, err)
@@ -197,9 +197,9 @@ func walk(r io.Reader, visit func(entry) error) error {
 }
 
 // walkPart reads the archives of a compressed part, which has to end with them.
-func walkPart(in io.Reader, visit func(entry) error, left *int64) error {
+func walkPart(in io.Reader, visit func(entry) error) error {
 	br := bufio.NewReaderSize(in, bufferSize)
-	if err := walkArchives(br, visit, left); err != nil {
+	if err := walkArchives(br, visit); err != nil {
 		return err
 	}
 	switch _, err := br.Peek(1); err {
@@ -212,7 +212,21 @@ func walkPart(in io.Reader, visit func(entry) error, left *int64) error {
 	}
 }
 
-func walkArchives(br *bufio.Reader, visit func(entry) error, left *int64) error {
+// bounded fails when more than left bytes, of all parts, are read.
+type bounded struct {
+	r    io.Reader
+	left *int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if *b.left -= int64(n); *b.left < 0 {
+		return 0, fmt.Errorf("it unpacks to more than %d bytes", int64(maxUnpacked))
+	}
+	return n, err
+}
+
+func walkArchives(br *bufio.Reader, visit func(entry) error) error {
 	a := newArchives(br)
 	for {
 		e, err := a.next()
@@ -221,9 +235,6 @@ func walkArchives(br *bufio.Reader, visit func(entry) error, left *int64) error 
 		}
 		if err != nil {
 			return err
-		}
-		if *left -= headerSize + e.size; *left < 0 {
-			return fmt.Errorf("it unpacks to more than %d bytes", int64(maxUnpacked))
 		}
 		if err := visit(e); err != nil {
 			return err

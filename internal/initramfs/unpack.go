@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// bufferSize is that of every reader here. bundle.GuardXZ relies on it.
+	// bufferSize is that of every reader here. bundle.XZStream relies on it.
 	bufferSize = 64 << 10
 	// maxWindow bounds the memory that a compressed part may ask for, as the
 	// kernel's own decompressors do (lib/decompress_unzstd.c).
@@ -85,7 +85,7 @@ func openGzip(r *bufio.Reader) (io.Reader, error) {
 }
 
 func openXZ(r *bufio.Reader) (io.Reader, error) {
-	return xz.ReaderConfig{SingleStream: true, DictCap: 1 << 12}.NewReader(bundle.GuardXZ(r))
+	return xz.ReaderConfig{SingleStream: true, DictCap: 1 << 12}.NewReader(bundle.XZStream(r))
 }
 
 func openZstd(r *bufio.Reader) (io.Reader, error) {
@@ -102,6 +102,7 @@ func openZstd(r *bufio.Reader) (io.Reader, error) {
 type zstdFrames struct {
 	r        *bufio.Reader
 	pass     int64 // bytes to hand on before the next look
+	started  bool
 	inFrame  bool
 	checksum bool
 	last     bool
@@ -130,8 +131,12 @@ func (z *zstdFrames) frame() error {
 	}
 	var h zstd.Header
 	if err := h.Decode(head); err != nil {
-		return io.EOF
+		if z.started {
+			return io.EOF
+		}
+		return fmt.Errorf("damaged zstd data: %w", err)
 	}
+	z.started = true
 	if h.Skippable {
 		z.pass = int64(h.HeaderSize) + int64(h.SkippableSize)
 		return nil

@@ -121,7 +121,7 @@ func (m module) pack(t *testing.T) string {
 		write(t, filepath.Join(dir, "usr/src", m.name+"-"+m.version, name), text, mode)
 	}
 	deb := filepath.Join(t.TempDir(), m.name+"-dkms_"+m.version+"_all.deb")
-	lab.MustExec(t, "dpkg-deb", "-q", "--root-owner-group", "-Zgzip", "-b", dir, deb)
+	lab.MustExec(t, "dpkg-deb", "--root-owner-group", "-Zgzip", "-b", dir, deb)
 	return deb
 }
 
@@ -163,7 +163,7 @@ func repack(t *testing.T, pkg string, change func(dir string)) string {
 	write(t, control, strings.Join(lines, "\n"), 0o644)
 	os.Remove(dir + "/x/DEBIAN/md5sums")
 	deb := filepath.Join(dir, pkg+"_test_amd64.deb")
-	lab.MustExec(t, "dpkg-deb", "-q", "-Zgzip", "-z1", "-b", dir+"/x", deb)
+	lab.MustExec(t, "dpkg-deb", "-Zgzip", "-z1", "-b", dir+"/x", deb)
 	return deb
 }
 

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"dkms-go/internal/initramfs"
+	"dkms-go/test/lab"
+	"dkms-go/test/vm"
+)
+
+const tellLoaded = `
+grep -q '^acpi_call ' /proc/modules || exit 9
+echo "guest: $(cat /proc/version)"
+echo "guest: acpi_call $(cat /sys/module/acpi_call/srcversion) $(cat /sys/module/acpi_call/initstate)"
+`
+
+// A module named for the initramfs is installed for a kernel whose headers are
+// there, and the kernel's image arrives by apt. The kernel then boots in a virtual machine and loads
+// the module both ways: by modprobe of the booted root, and by what is in its
+// own initramfs.
+func TestModuleLoadsInItsKernel(t *testing.T) {
+	release := lab.AptKernels(t).Cur // the cloud kernels have no 9p
+	root := lab.AptRoot(t)
+	root.AddBinary()
+	p := root.AddPackage("acpi-call-dkms")
+	if err := os.WriteFile(root.Path("etc/initramfs-tools/modules"), []byte("acpi_call\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// Only what is named: hundreds of other modules would take minutes.
+	if err := os.WriteFile(root.Path("etc/initramfs-tools/conf.d/few"), []byte("MODULES=list\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root.MustApt("install", "linux-headers-"+release)
+	root.MustRun("dkms", "install", p.Module+"/"+p.Version, "-k", release)
+	root.MustApt("install", "linux-image-"+release)
+
+	object := root.Path("lib/modules", release, "updates/dkms/acpi_call.ko")
+	srcversion := strings.TrimSpace(lab.MustExec(t, "modinfo", "-F", "srcversion", object).Stdout)
+	data, err := os.ReadFile(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := initramfs.Holds(root.Path("boot/initrd.img-"+release), "acpi-call", data)
+	if err != nil || held != initramfs.Same {
+		t.Errorf("the initramfs holds the module: %v, %v", held, err)
+	}
+
+	check := func(r vm.Result) {
+		t.Helper()
+		if !r.OK {
+			t.Fatalf("the module was not loaded:\n%s", r.Console)
+		}
+		for _, want := range []string{"guest: Linux version " + release, "guest: acpi_call " + srcversion + " live"} {
+			if !strings.Contains(r.Console, "\n"+want) {
+				t.Errorf("no line %q in:\n%s", want, r.Console)
+			}
+		}
+	}
+	check(vm.InRoot(t, root, release, "modprobe -v acpi_call || exit\n"+tellLoaded))
+	check(vm.InInitramfs(t, root, release, "grep '^acpi_call' /conf/modules && modprobe -v acpi_call || exit\n"+tellLoaded))
+}
+
+// What goes wrong in a guest is told, whichever way.
+func TestFailuresShow(t *testing.T) {
+	_, release := lab.Kernels(t)
+	root := lab.Scratch(t)
+	for script, want := range map[string]string{
+		"modprobe no-such-module":                           "no-such-module not found",
+		"echo c >/proc/sysrq-trigger":                       "Kernel panic",
+		"echo early; echo o >/proc/sysrq-trigger; sleep 60": "early",
+	} {
+		if r := vm.InRoot(t, root, release, script); r.OK || !strings.Contains(r.Console, want) {
+			t.Errorf("script %q: OK is %v:\n%s", script, r.OK, r.Console)
+		}
+	}
+}
