@@ -4,7 +4,7 @@
 # of the distribution and a base system to make throw-away roots from.
 #
 #   lab.sh              everything that is not there yet
-#   lab.sh root|corpus|oracle|base|apt
+#   lab.sh root|corpus|oracle|base|apt|verify|boot
 #   lab.sh clean        removes the lab
 #
 # Each part is made under a temporary name and renamed when complete, so an
@@ -13,11 +13,14 @@
 #   .lab/kernels        the kernel releases, one a line: "old RELEASE", "new RELEASE"
 #   .lab/root           headers of both kernels, image and modules.dep of the new one
 #   .lab/corpus/PKG     unpacked module packages
+#   .lab/verify         images of the old kernel and of its cloud flavour, headers of
+#                       the latter and of the release before; their names in "kernels"
 #   .lab/dkms-VERSION   the distribution's dkms package, unpacked
 #   .lab/base           a minimal Debian with compilers, lower layer of scratch.sh
 #   .lab/apt            base, its lists of packages, and a cache from which apt
 #                       installs kernels, dkms and the corpus without a network
 #   .lab/apt-kernels    the kernels of that cache: "prev|cur|cloud|new RELEASE"
+#   .lab/boot           the tools of GRUB and systemd-boot, unpacked
 set -eu
 here=$(cd "$(dirname -- "$0")" && pwd)
 # shellcheck source=debs.sh
@@ -48,6 +51,12 @@ apt_packages=(
 
 # Besides kernels, dkms and the corpus, ready to be installed.
 apt_cached=(dracut grub2-common rpm systemd)
+
+# What base_packages lack for grub-mkconfig, bootctl and kernel-install.
+boot_packages=(
+  grub-common grub2-common libdevmapper1.02.1
+  systemd-boot systemd-boot-efi systemd libsystemd-shared libip4tc2
+)
 
 # begin NAME: prints a fresh temporary directory that becomes $LAB/NAME.
 begin() {
@@ -108,6 +117,41 @@ make_corpus() {
     dpkg -x "$DEBS/${p}"_*.deb "$dir"
     finish "corpus/$p"
   done
+}
+
+# previous_kernel RELEASE: prints the release before RELEASE, of the same flavour.
+previous_kernel() {
+  local flavour=${1#*-*-}
+  { apt-cache pkgnames linux-headers- | sed 's/^linux-headers-//' |
+    grep -E "^[0-9.]+-[0-9]+-$flavour\$"; echo "$1"; } | sort -uV | grep -Fx -B 1 -- "$1" | head -n 1
+}
+
+# make_verify: of the amd64 image only what tells of the kernel is kept, and some
+# of its objects; of the cloud image all.
+make_verify() {
+  [ -d "$LAB/verify" ] && return
+  make_root
+  ensure_lists
+  local dir old previous cloud packages
+  old=$(kernel old)
+  previous=$(previous_kernel "$old")
+  cloud=${old%-amd64}-cloud-amd64
+  [ "$previous" != "$old" ] || die "verify: the archive has no release before $old"
+  say "verify: headers of $previous and $cloud, images of $old and $cloud"
+  mapfile -t packages < <(header_packages "$previous"; header_packages "$cloud")
+  fetch_debs "$DEBS" "${packages[@]}" "linux-image-$old" "linux-image-$cloud"
+  dir=$(begin verify)
+  merged_root "$dir"
+  local p
+  for p in "${packages[@]}" "linux-image-$cloud"; do
+    unpack "$dir" "$DEBS/${p}"_*.deb
+  done
+  dpkg --fsys-tarfile "$DEBS/linux-image-${old}"_*.deb |
+    tar -x -C "$dir" --keep-directory-symlink --wildcards ./boot "./lib/modules/$old/modules.*" "./lib/modules/$old/kernel/arch" "./lib/modules/$old/kernel/drivers/md"
+  rm -rf "${dir:?}/usr/share"
+  depmod -b "$dir" "$cloud"
+  printf 'previous %s\nold %s\ncloud %s\n' "$previous" "$old" "$cloud" >"$dir/kernels"
+  finish verify
 }
 
 make_oracle() {
@@ -226,18 +270,33 @@ make_apt() {
   finish apt
 }
 
+make_boot() {
+  [ -d "$LAB/boot" ] && return
+  ensure_lists
+  local dir p
+  say "boot: the tools of GRUB and systemd-boot"
+  fetch_debs "$DEBS" "${boot_packages[@]}"
+  dir=$(begin boot)
+  for p in "${boot_packages[@]}"; do
+    dpkg -x "$DEBS/${p}"_*.deb "$dir"
+  done
+  finish boot
+}
+
 case ${1:-all} in
-  all) make_root; make_corpus; make_oracle; make_base; make_apt ;;
+  all) make_root; make_corpus; make_oracle; make_base; make_apt; make_verify; make_boot ;;
   root) make_root ;;
   corpus) make_corpus ;;
   oracle) make_oracle ;;
   base) make_base ;;
   apt) make_apt ;;
+  verify) make_verify ;;
+  boot) make_boot ;;
   clean)
     if awk -v lab="$LAB/" '{ if (index($2, lab) == 1 || index($4, "=" lab)) found = 1 } END { exit !found }' /proc/mounts; then
       die "clean: something of $LAB is mounted; drop the scratch roots first"
     fi
     rm -rf --one-file-system "$LAB"
     ;;
-  *) die "usage: lab.sh [root|corpus|oracle|base|apt|clean]" ;;
+  *) die "usage: lab.sh [root|corpus|oracle|base|apt|verify|boot|clean]" ;;
 esac

@@ -98,7 +98,7 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 			f := e.requireSound(id).(*Failure)
 			e.Explain(e.Err, f)
 		}
-		all.Modules = append(all.Modules, plan.Module{ID: id, Condition: c})
+		all.Modules = append(all.Modules, plan.Module{ID: id, Condition: c, Retired: e.tree.Retired(id)})
 	}
 	for _, id := range all.Latest() {
 		latest[id] = true
@@ -116,11 +116,16 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 	if ctx.Err() != nil {
 		return false, fail(Interrupted, context.Cause(ctx))
 	}
-	if err := e.headersDue(auto, t); err != nil {
+	if err := e.headersDue(ctx, auto, t); err != nil {
 		return false, err
 	}
 	for _, b := range auto.Bad {
 		e.Explain(e.Err, confFailure(b.Err))
+		if e.hooked {
+			if err := e.keepFailure(t.Key(b.ID), confFailure(b.Err)); err != nil {
+				return false, fail(NotWritable, err)
+			}
+		}
 	}
 	outcomes, err := e.perform(ctx, &auto.Plan, f, false)
 	if err != nil || e.DryRun {
@@ -131,10 +136,10 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 
 // headersDue fails when something must be built and the kernel has no headers:
 // one message, not one per module.
-func (e *Engine) headersDue(a *plan.Auto, t plan.Target) error {
+func (e *Engine) headersDue(ctx context.Context, a *plan.Auto, t plan.Target) error {
 	for _, s := range a.Steps {
 		if s.Kind == plan.Refuse && s.Reason == plan.NoHeaders {
-			return e.noHeaders(t)
+			return e.noHeaders(ctx, t)
 		}
 	}
 	return nil
@@ -234,7 +239,7 @@ func (e *Engine) Match(ctx context.Context, template string, t plan.Target, name
 
 func (e *Engine) match(ctx context.Context, ids []state.ID, t plan.Target) error {
 	if !e.kernel(t).HasHeaders() {
-		return e.noHeaders(t)
+		return e.noHeaders(ctx, t)
 	}
 	unlock, err := e.lock(ctx)
 	if err != nil {

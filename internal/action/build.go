@@ -159,8 +159,29 @@ func (w *performance) buildJob(ctx context.Context, s plan.Step, t plan.Target, 
 		Key: s.Key, Tree: w.tree, Paths: w.Paths, Conf: m, Kernel: k, Facts: w.kernelFacts(t),
 		Env: append(w.buildEnv(s.Key, m), chain.env...), LLVM: chain.llvm,
 		Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs, Finish: finish,
-		Depends: w.dependVersions(m, t), Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version, Out: out, Err: errw,
+		Depends: w.dependVersions(m, t), Inputs: w.inputsRecord(s.Key, m, chain), Verify: w.verifyTarget(s.Key, t, m), Force: w.Force,
+		Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version,
+		RealUname: func(err error) {
+			w.realUname.Do(func() {
+				fmt.Fprintf(errw, "Warning: builds see the running kernel's uname here: %v\n", err)
+			})
+		}, Out: out, Err: errw,
 	}, nil
+}
+
+// inputsRecord is what the record of a build tells of its inputs.
+func (w *performance) inputsRecord(key state.Key, m *conf.Module, chain toolchain) state.Record {
+	r := state.Record{Settings: w.settingsDigest(m, key.ID), WatchesImage: w.watchesImage(key.ID, m)}
+	r.Source, _ = w.sourceDigest(key.ID) // prepare tells what can't be read
+	environ := append(w.baseEnv(), chain.env...)
+	cc, _, _ := strings.Cut(lastValue(chain.env, "CC"), " ")
+	for _, name := range []string{cc, "gcc", "cc", "clang"} {
+		if r.Compiler = w.program(name, environ); r.Compiler != nil {
+			r.Compiler.Banner = w.banner(r.Compiler.Path)
+			break
+		}
+	}
+	return r
 }
 
 // notInstalled returns those modules that no version of is installed.
@@ -197,15 +218,18 @@ func buildFailure(b *build.Failure) *Failure {
 	reasons := map[build.Stage]Reason{
 		build.Prepare: Internal, build.PatchPath: PatchPath, build.Patch: PatchFailed,
 		build.PreBuild: HookFailed, build.Make: MakeFailed, build.Missing: ObjectMissing,
-		build.Collect: ObjectMissing, build.PostBuild: HookFailed,
+		build.Collect: ObjectMissing, build.PostBuild: HookFailed, build.Verify: NotVerified,
 	}
 	f := fail(reasons[b.Stage], b.Err)
-	f.Status = b.Status
+	f.Status, f.Cause = b.Status, b.Cause
 	if b.Cause != "" {
 		f.hint("The first error: %s", b.Cause)
 	}
 	if b.LastWords != "" {
 		f.hint("It said last: %s", b.LastWords)
+	}
+	if b.Stage == build.Verify {
+		f.hint("Its Makefile must build for the kernel that dkms names ($kernelver, KERNELRELEASE). --force keeps the result nevertheless.")
 	}
 	if b.Stage != build.Prepare {
 		f.hint("All that the commands said is in %s", b.Log)

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 
+	"dkms-go/internal/abi"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/distro"
 	"dkms-go/internal/host"
@@ -66,12 +67,23 @@ type Engine struct {
 	tree   state.Tree
 	addon  string
 
-	mu       sync.Mutex
-	kernels  map[plan.Target]kernel.Kernel
-	signing  map[plan.Target]*mok.Plan
-	suffixes map[plan.Target]string
-	commits  sync.Mutex // one change of state at a time
-	keys     sync.Mutex // one look for the signing key at a time
+	// hooked says that a package manager's hook is at work. deep compares
+	// sources too when it looks for what is stale. remember leaves alone what has
+	// failed before with the same inputs. ownInitramfs says that the caller makes
+	// the initramfs itself afterwards.
+	hooked, deep, remember, ownInitramfs bool
+
+	mu         sync.Mutex
+	kernels    map[plan.Target]kernel.Kernel
+	abis       map[plan.Target]*abi.Kernel
+	identities map[plan.Target]kernel.Identity
+	sources    map[state.ID]string
+	signing    map[plan.Target]*mok.Plan
+	suffixes   map[plan.Target]string
+	commits    sync.Mutex // one change of state at a time
+	keys       sync.Mutex // one look for the signing key at a time
+
+	realUname sync.Once // builds were told the wrong uname, and people of it
 }
 
 // New returns an engine. The error is a *Failure if os-release is missing.
@@ -84,13 +96,16 @@ func New(s Settings) (*Engine, error) {
 		return nil, fail(Internal, err)
 	}
 	return &Engine{
-		Settings: s,
-		distro:   d,
-		tree:     state.Tree{Dir: s.Paths.DKMSTree, Sources: s.Paths.SourceTree},
-		addon:    distro.AddonDir(s.Paths, s.Environ),
-		kernels:  map[plan.Target]kernel.Kernel{},
-		signing:  map[plan.Target]*mok.Plan{},
-		suffixes: map[plan.Target]string{},
+		Settings:   s,
+		distro:     d,
+		tree:       state.Tree{Dir: s.Paths.DKMSTree, Sources: s.Paths.SourceTree},
+		addon:      distro.AddonDir(s.Paths, s.Environ),
+		kernels:    map[plan.Target]kernel.Kernel{},
+		abis:       map[plan.Target]*abi.Kernel{},
+		identities: map[plan.Target]kernel.Identity{},
+		sources:    map[state.ID]string{},
+		signing:    map[plan.Target]*mok.Plan{},
+		suffixes:   map[plan.Target]string{},
 	}, nil
 }
 

@@ -27,7 +27,7 @@ func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Targe
 	for _, id := range append(e.tree.Modules("", ""), ids...) {
 		if !known[id] {
 			known[id] = true
-			f.Modules = append(f.Modules, plan.Module{ID: id, Condition: e.tree.Condition(id), Bare: e.bare(id)})
+			f.Modules = append(f.Modules, plan.Module{ID: id, Condition: e.tree.Condition(id), Bare: e.bare(id), Retired: e.tree.Retired(id)})
 		}
 	}
 	for _, t := range targets {
@@ -35,6 +35,9 @@ func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Targe
 		for _, m := range f.Modules {
 			key := t.Key(m.ID)
 			r := plan.Result{Built: e.tree.Built(key), Installed: e.tree.Installed(key)}
+			if r.Built && m.Condition == state.Added {
+				r.Stale = e.stale(key, t)
+			}
 			if r.Installed {
 				r.Lost = install.Lost(install.ReadPlaced(e.tree, e.Paths.KernelTree(t.Kernel), key))
 			}
@@ -52,6 +55,9 @@ func (e *Engine) read(ctx context.Context, key state.Key, t plan.Target, r *plan
 	r.Conf, r.Err = e.load(ctx, key.ID, t, conf.Auto, e.Err)
 	if r.Err == nil {
 		r.Err = r.Conf.Strict()
+	}
+	if o, ok := e.tree.Outcome(key); e.remember && ok && o.State == state.OutcomeFailed {
+		r.Remembered = o.Inputs != "" && o.Inputs == e.inputs(key, t, r.Conf)
 	}
 	if r.Err != nil {
 		return

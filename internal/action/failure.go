@@ -58,6 +58,9 @@ const (
 	Excluded
 	PreInstallFailed
 	HookFailed
+	InitramfsFailed
+	NotVerified
+	NotReady
 	Interrupted
 )
 
@@ -65,6 +68,8 @@ const (
 type Failure struct {
 	Reason Reason
 	Err    error
+	// Cause is the line of a log that tells best what went wrong, or "".
+	Cause string
 	// Hint tells what to do next, a line each.
 	Hint []string
 	// Status is the exit status of the script that failed (HookFailed).

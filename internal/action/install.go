@@ -62,10 +62,19 @@ func (w *performance) installStep(ctx context.Context, s plan.Step, t plan.Targe
 	}
 	job := w.installJob(s.Key, t, m, out, errw)
 	job.Replace = s.Replace
+	// A version that only stays for its successor has no say against it.
+	if v, ok := w.tree.Active(s.Key); ok && v != s.Key.Version {
+		old := state.ID{Module: s.Key.Module, Version: v}
+		job.ForceVersion = job.ForceVersion || w.tree.Retired(old)
+	}
 	w.forced(&job)
 	w.commits.Lock()
 	defer w.commits.Unlock()
 	err = job.Install(ctx)
+	if err == nil {
+		w.touched(t, m, true)
+		w.forgetABI(t)
+	}
 	var f *install.Failure
 	if errors.As(err, &f) {
 		return installFailure(f)
@@ -77,8 +86,8 @@ func installFailure(i *install.Failure) *Failure {
 	switch i.Problem {
 	case install.PreInstallFailed:
 		return fail(PreInstallFailed, i.Err, "Nothing was installed. --force installs nevertheless.")
-	case install.WrongKernel:
-		return fail(InstallFailed, i.Err, "Nothing was installed. Build it for the kernel that dkms names ($kernelver, KERNELRELEASE); --force installs nevertheless.")
+	case install.NotLoadable:
+		return fail(NotVerified, i.Err, "Nothing was installed. --force installs nevertheless.")
 	case install.NothingToPlace:
 		return fail(InstallFailed, i.Err, "You may override by specifying --force.")
 	}
@@ -94,7 +103,7 @@ func (w *performance) installJob(key state.Key, t plan.Target, m *conf.Module, o
 	return install.Job{
 		Key: key, Tree: w.tree, Paths: w.Paths, Conf: m, Facts: w.kernelFacts(t), Dir: w.installDir,
 		Suffix: w.suffix(t), Force: w.Force || w.RPMSafeUpgrade, ForceVersion: w.ForceVersion,
-		NoIndex: w.NoDepmod, Symlink: w.Symlink || w.Framework.SymlinkModules, Weak: add,
+		Verify: w.verifyTarget(key, t, m), NoIndex: w.NoDepmod, Symlink: w.Symlink || w.Framework.SymlinkModules, Weak: add,
 		Env: w.buildEnv(key, m), Out: out, Err: errw,
 	}
 }
@@ -153,6 +162,9 @@ func (w *performance) refreshStep(ctx context.Context, t plan.Target, out io.Wri
 	}
 	if err := w.tree.IndexDone(t.Kernel); err != nil {
 		return fail(NotWritable, err)
+	}
+	if err := w.updateInitramfs(ctx, t, out); err != nil {
+		return err
 	}
 	return w.modprobe(ctx, t)
 }

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"dkms-go/internal/conf"
@@ -21,6 +21,43 @@ import (
 // trees, Unbuild also its results, Remove the module itself once no result is
 // left. all stands for every kernel the module is built for.
 func (e *Engine) Back(ctx context.Context, id state.ID, targets []plan.Target, all bool, d plan.Depth) error {
+	if err := e.requireBack(id, d); err != nil {
+		return err
+	}
+	unlock, err := e.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if d == plan.ToNothing && e.RPMSafeUpgrade && e.heldByRPM(id) {
+		fmt.Fprintf(e.Err, "Warning: %s stays: it was added in this rpm transaction (--rpm_safe_upgrade)\n", id)
+		return nil
+	}
+	if all {
+		targets = e.allTargets(id)
+	}
+	if d == plan.ToNothing && all && len(targets) > 0 && !e.DryRun && e.replacing() {
+		return e.retire(id)
+	}
+	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, _ plan.Result) bool { return other == id })
+	p := plan.Back(id, targets, d, f, plan.Options{NoRefresh: e.NoDepmod})
+	outcomes, err := e.perform(ctx, p, f, false)
+	if err == nil {
+		err = verdict(outcomes)
+	}
+	if err != nil {
+		return err
+	}
+	if d == plan.ToNothing && all && !e.DryRun {
+		if err := e.removeRetired(ctx, id.Module); err != nil {
+			return err
+		}
+	}
+	return e.afterwards(ctx, targets)
+}
+
+// requireBack fails unless a module can be taken back.
+func (e *Engine) requireBack(id state.ID, d plan.Depth) error {
 	verb := [...]string{"uninstall", "unbuild", "remove"}[d]
 	if err := requireID(id, verb); err != nil {
 		return err
@@ -36,31 +73,28 @@ func (e *Engine) Back(ctx context.Context, id state.ID, targets []plan.Target, a
 			return err
 		}
 	}
-	if err := e.requireWritable(); err != nil {
-		return err
-	}
-	unlock, err := e.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if d == plan.ToNothing && e.RPMSafeUpgrade && e.heldByRPM(id) {
-		fmt.Fprintf(e.Err, "Warning: %s stays: it was added in this rpm transaction (--rpm_safe_upgrade)\n", id)
+	return e.requireWritable()
+}
+
+// removeRetired removes the versions of a module that stayed only for a
+// successor, which is gone as well by now.
+func (e *Engine) removeRetired(ctx context.Context, name string) error {
+	ids := e.tree.Modules(name, "")
+	if slices.ContainsFunc(ids, func(id state.ID) bool { return !e.tree.Retired(id) }) {
 		return nil
 	}
-	if all {
-		targets = e.allTargets(id)
+	for _, id := range ids {
+		targets := e.allTargets(id)
+		f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, _ plan.Result) bool { return other == id })
+		outcomes, err := e.perform(ctx, plan.Back(id, targets, plan.ToNothing, f, plan.Options{NoRefresh: e.NoDepmod}), f, false)
+		if err == nil {
+			err = verdict(outcomes)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, _ plan.Result) bool { return other == id })
-	p := plan.Back(id, targets, d, f, plan.Options{NoRefresh: e.NoDepmod})
-	outcomes, err := e.perform(ctx, p, f, false)
-	if err == nil {
-		err = verdict(outcomes)
-	}
-	if err != nil {
-		return err
-	}
-	return e.afterwards(ctx, targets)
+	return nil
 }
 
 // allTargets are the kernels a module is built for; those where it is built
@@ -95,7 +129,12 @@ func (w *performance) uninstallStep(ctx context.Context, s plan.Step, t plan.Tar
 	}
 	w.commits.Lock()
 	defer w.commits.Unlock()
-	return job.Uninstall(ctx)
+	if err := job.Uninstall(ctx); err != nil {
+		return err
+	}
+	w.touched(t, m, false)
+	w.forgetABI(t)
+	return nil
 }
 
 // unbuildStep deletes a result.
@@ -115,10 +154,7 @@ func (w *performance) forgetStep(id state.ID, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "Deleting module %s completely from the DKMS tree.\n", id)
 	return w.change(func(c *state.Change) error {
-		c.Remove(w.tree.Version(id))
-		c.Prune(w.tree.Module(id.Module), w.tree.Dir)
-		c.Remove(w.tree.KeptLogs(id))
-		c.Prune(filepath.Dir(w.tree.KeptLogs(id)), w.tree.Dir)
+		w.forget(c, id)
 		return nil
 	})
 }

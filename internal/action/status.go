@@ -36,6 +36,8 @@ type Standing struct {
 	// that an object of the result is gone, Differs that an installed object
 	// is not the one of the result.
 	Originals, Missing, Differs bool
+	// Stale names what has changed under the result since it was built.
+	Stale []string
 	// Record tells of the build; it is zero for results of other programs.
 	Record state.Record
 }
@@ -66,7 +68,7 @@ func (e *Engine) Status(ctx context.Context, f Filter) []Standing {
 }
 
 func (e *Engine) standing(ctx context.Context, k state.Key) Standing {
-	s := Standing{Key: k, State: StateBuilt}
+	s := Standing{Key: k, State: StateBuilt, Stale: e.stale(k, plan.Target{Kernel: k.Kernel, Arch: k.Arch})}
 	if e.tree.Installed(k) {
 		s.State = StateInstalled
 	}

@@ -11,6 +11,8 @@ import (
 
 	"dkms-go/internal/build"
 	"dkms-go/internal/conf"
+	"dkms-go/internal/distro"
+	"dkms-go/internal/initramfs"
 	"dkms-go/internal/jobserver"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/report"
@@ -25,6 +27,8 @@ type performance struct {
 	left  []int
 	rooms map[state.ID]*build.Room
 	jobs  *jobserver.Server
+	// images asks which changed objects belong into a kernel's initramfs.
+	images map[plan.Target]*initramfs.Question
 	// quietHead sends headings to stderr, as the kernel hooks do.
 	quietHead bool
 	// serial is set when one step runs at a time: it then writes straight to
@@ -41,9 +45,9 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 		return nil, fail(Interrupted, context.Cause(ctx))
 	}
 	if e.DryRun {
-		return e.rehearse(p, f), nil
+		return e.rehearse(ctx, p, f), nil
 	}
-	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, quietHead: quietHead, serial: true}
+	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, images: map[plan.Target]*initramfs.Question{}, quietHead: quietHead, serial: true}
 	width := 1
 	if p.Counts(plan.Build) > 1 && e.Tokens > 1 {
 		width, w.serial = e.Tokens, false
@@ -59,13 +63,13 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 }
 
 // rehearse prints a plan; its outcomes are those that are certain beforehand.
-func (e *Engine) rehearse(p *plan.Plan, f *plan.Facts) []error {
+func (e *Engine) rehearse(ctx context.Context, p *plan.Plan, f *plan.Facts) []error {
 	fmt.Fprint(e.Out, p)
 	w := &performance{Engine: e, facts: f}
 	outcomes := make([]error, len(p.Steps))
 	for i, s := range p.Steps {
 		if s.Kind == plan.Refuse {
-			outcomes[i] = w.refuse(s)
+			outcomes[i] = w.refuse(ctx, s)
 		}
 	}
 	return outcomes
@@ -150,15 +154,14 @@ func (w *performance) step(ctx context.Context, s plan.Step) error {
 	}
 	err := w.do(ctx, s, out, errw)
 	if err == nil {
+		w.account(s, nil, errw)
 		return nil
 	}
-	var f *Failure
-	if !errors.As(err, &f) {
-		f = fail(Internal, err)
-	}
+	f := failed(err)
 	if ctx.Err() != nil {
 		f = fail(Interrupted, context.Cause(ctx))
 	}
+	w.account(s, f, errw)
 	if !f.Said {
 		w.Explain(errw, f)
 		f.Said = true
@@ -173,7 +176,7 @@ func (w *performance) do(ctx context.Context, s plan.Step, out, errw io.Writer) 
 		w.note(s, out)
 		return nil
 	case plan.Refuse:
-		return w.refuse(s)
+		return w.refuse(ctx, s)
 	case plan.Add:
 		return w.addStep(ctx, s.Key.ID, w.first, out, errw, false)
 	case plan.Prepare:
@@ -211,7 +214,7 @@ func (w *performance) note(s plan.Step, out io.Writer) {
 }
 
 // refuse turns the reason of a plan into a failure with its next step.
-func (w *performance) refuse(s plan.Step) error {
+func (w *performance) refuse(ctx context.Context, s plan.Step) error {
 	id, k := s.Key.ID, s.Key.Kernel
 	r := w.facts.Results[s.Key]
 	switch s.Reason {
@@ -227,7 +230,7 @@ func (w *performance) refuse(s plan.Step) error {
 	case plan.MissingDepends:
 		return w.missingDepends(s.Key, s.Detail)
 	case plan.NoHeaders:
-		return w.noHeaders(plan.Target{Kernel: k, Arch: s.Key.Arch})
+		return w.noHeaders(ctx, plan.Target{Kernel: k, Arch: s.Key.Arch})
 	}
 	return failf(Internal, "%s was refused: %v", id, s.Detail)
 }
@@ -237,13 +240,16 @@ func (w *performance) missingDepends(k state.Key, missing []string) *Failure {
 		hint("Install them, or go without by --force.")
 }
 
-// noHeaders names the package to install.
-func (e *Engine) noHeaders(t plan.Target) *Failure {
+// noHeaders names the package to install, if there is one.
+func (e *Engine) noHeaders(ctx context.Context, t plan.Target) *Failure {
 	f := failf(NoHeaders, "the headers of kernel %s are not installed: there is no %s/include", t.Kernel, e.kernel(t).SourceDir)
-	if pkg := e.distro.HeadersPackage(t.Kernel); pkg != "" {
+	pkg, known := e.distro.LookupHeaders(ctx, distro.Query{Release: t.Kernel, Paths: e.Paths, Env: e.baseEnv()})
+	if known {
 		f.hint("Install them with: %s", e.distro.InstallCommand(pkg))
+	} else {
+		f.hint("No configured package source has headers for kernel %s.", t.Kernel)
 	}
-	return f.hint("or name their directory with --kernelsourcedir.")
+	return f.hint("Headers elsewhere are named with --kernelsourcedir.")
 }
 
 // verdict returns the failure that decides the exit code: the first that isn't

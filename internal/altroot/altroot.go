@@ -92,7 +92,7 @@ func Exec(ctx context.Context, dir string, argv, environ []string, stdio Stdio) 
 		Stderr: stdio.Err,
 		Grace:  grace,
 	}
-	err = run.Private(nil, func() error {
+	err = run.Private(run.View{}, func() error {
 		if err := enter(root, stage); err != nil {
 			return fmt.Errorf("entering root %s: %w", root, err)
 		}

@@ -59,7 +59,7 @@ func inside(args []string) int {
 			_, err := altroot.Exec(context.Background(), what, []string{helper}, os.Environ(), altroot.Stdio{})
 			fmt.Println("again:", err)
 		case "private":
-			err := run.Private([]run.Bind{{Source: "/var", Target: "/usr/src"}}, func() error {
+			err := run.Private(run.View{Binds: []run.Bind{{Source: "/var", Target: "/usr/src"}}}, func() error {
 				_, err := os.Stat("/usr/src/lib")
 				return err
 			})

@@ -24,7 +24,9 @@ import (
 	"dkms-go/internal/jobserver"
 	"dkms-go/internal/kernel"
 	"dkms-go/internal/report"
+	"dkms-go/internal/run"
 	"dkms-go/internal/state"
+	"dkms-go/internal/verify"
 )
 
 // Job is one build.
@@ -47,16 +49,26 @@ type Job struct {
 	// with a job server.
 	Jobs   string
 	Server *jobserver.Server
+	// Verify is the kernel that the objects are held against; without one they
+	// are not. Force keeps objects that would not load.
+	Verify verify.Target
+	Force  bool
 	// Finish are the settings for the objects' last stages.
 	Finish Finish
+	// Inputs is what the caller knows of the inputs, for the record: Source,
+	// Settings, WatchesImage and Compiler.
+	Inputs state.Record
 	// Depends are the versions of the dependencies to be recorded.
 	Depends map[string]string
 	// Verbose shows commands and their output, Dots that a command runs.
 	Verbose, Dots bool
 	// Version names the program in make.log.
 	Version string
-	Out     io.Writer
-	Err     io.Writer
+	// RealUname, if not nil, is called once after a build whose commands saw
+	// the uname of the running kernel, with the reason.
+	RealUname func(error)
+	Out       io.Writer
+	Err       io.Writer
 }
 
 // Stage names the part of a build that failed.
@@ -71,6 +83,7 @@ const (
 	Make      Stage = "make"
 	Missing   Stage = "missing object"
 	Collect   Stage = "collect"
+	Verify    Stage = "verify"
 	PostBuild Stage = "post_build"
 )
 
@@ -105,16 +118,18 @@ type work struct {
 	staged string
 	begun  time.Time
 	record state.Record
+	files  []verify.File // finished objects
 }
 
 // Run builds. Before: the module is added. After success: the result is in its
 // place and the build directory gone. After a failure: no result, or the one
 // that was there before (when only POST_BUILD failed the new one, as upstream
 // has it); the build directory and its make.log stay. A copy of the log is
-// kept in either case (state.Tree.KeptLog).
+// kept in either case (state.Tree.KeptLog). All commands of the build see the
+// uname of the kernel that it is for.
 func (j Job) Run(ctx context.Context, room *Room) error {
-	return room.with(j.Key, func(dir string) error {
-		w := &work{Job: j, dir: dir, begun: time.Now()}
+	return room.with(j.Key, j.view(), func(dir string) error {
+		w := &work{Job: j, dir: dir, begun: time.Now(), record: j.Inputs}
 		err := w.stages(ctx)
 		var f *Failure
 		if room.several && w.log != nil && errors.As(err, &f) {
@@ -122,6 +137,12 @@ func (j Job) Run(ctx context.Context, room *Room) error {
 		}
 		return errors.Join(err, w.keepLog())
 	})
+}
+
+// view is how the machine looks to the commands of the build.
+func (j Job) view() run.View {
+	version, compiler := j.Kernel.Banner()
+	return run.View{Uname: &run.Uname{Release: j.Key.Kernel, Version: version, Compiler: compiler}, Unable: j.RealUname}
 }
 
 func (w *work) stages(ctx context.Context) (err error) {

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"testing"
 
+	"dkms-go/internal/abi"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/host"
 	"dkms-go/internal/jobserver"
@@ -28,6 +29,7 @@ import (
 	"dkms-go/internal/mok"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
+	"dkms-go/internal/verify"
 )
 
 // kbuild stands for a kernel's build system: it compiles each C file of the
@@ -357,11 +359,22 @@ func TestMissingObject(t *testing.T) {
 	}
 }
 
-func TestOtherKernelsObjectIsTold(t *testing.T) {
+func TestOtherKernelsObjectIsRefused(t *testing.T) {
 	b := newBench(t)
-	b.Conf.Make = `gcc -c -DRELEASE='"5.0"' -o a.ko a.c`
+	b.Job.Verify = verify.Target{Kernel: abi.Open(b.Paths, b.Kernel)}
 	b.must()
-	if !strings.Contains(b.errw.String(), `a.ko was built for kernel "5.0", not for 6.1`) {
+	old := read(t, b.Tree.Objects(b.Key)+"/a.ko")
+	b.Conf.Make = `gcc -c -DRELEASE='"5.0"' -o a.ko a.c`
+	f := b.fails(Verify)
+	if !strings.Contains(f.Error(), `a.ko: the vermagic is "5.0 SMP mod_unload", the kernel's is "6.1"`) {
+		t.Error(f)
+	}
+	if read(t, b.Tree.Objects(b.Key)+"/a.ko") != old {
+		t.Error("the old result has gone")
+	}
+	b.Force = true
+	b.must()
+	if !strings.Contains(b.errw.String(), `Warning: a.ko: the vermagic is`) {
 		t.Error(b.errw.String())
 	}
 }
@@ -575,6 +588,22 @@ func TestRoomSideBySide(t *testing.T) {
 	}
 	if log := read(t, b.result("log/make.log")); !strings.Contains(log, "# command: make KERNELRELEASE=6.1 ") {
 		t.Error(log) // the job server gives the jobs
+	}
+	b.tidy()
+}
+
+// All of a build's commands are told the kernel that it is for.
+func TestUname(t *testing.T) {
+	b := newBench(t)
+	b.Key.Kernel, b.Kernel.Release = "6.1.0-77-test", "6.1.0-77-test"
+	put(t, b.root+"/kernel/include/generated/compile.h", "#define UTS_VERSION \"#7 SMP Test\"\n#define LINUX_COMPILER \"gcc-77\"\n")
+	put(t, b.src+"/tell", "#!/bin/sh\nuname -rv >>"+b.root+"/told\n", 0o755)
+	b.Conf.PreBuild, b.Conf.PostBuild = "tell", "tell"
+	b.Conf.Make = "./tell && make -C " + b.root + "/kernel M=$PWD"
+	b.RealUname = func(err error) { t.Error(err) }
+	b.must()
+	if got := read(t, b.root+"/told"); got != strings.Repeat("6.1.0-77-test #7 SMP Test\n", 3) {
+		t.Error(got)
 	}
 	b.tidy()
 }

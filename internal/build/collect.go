@@ -11,11 +11,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"dkms-go/internal/ko"
 	"dkms-go/internal/state"
+	"dkms-go/internal/verify"
 )
 
 // collect finishes the objects and puts the result into its place.
@@ -46,6 +48,9 @@ func (w *work) collect(ctx context.Context) error {
 		if err := w.object(ctx, i); err != nil {
 			return err
 		}
+	}
+	if err := w.verify(); err != nil {
+		return err
 	}
 	for dep, version := range w.Depends {
 		if err := w.write(".dep_"+dep, []byte(version+"\n")); err != nil {
@@ -92,13 +97,11 @@ func (w *work) object(ctx context.Context, i int) error {
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
-	if release, _, _ := strings.Cut(info.Vermagic(), " "); release != w.Key.Kernel {
-		fmt.Fprintf(w.Err, "Warning: %s.ko was built for kernel %q, not for %s: its Makefile may ask for the running kernel\n", o.Built, release, w.Key.Kernel)
-	}
 	file := o.Dest + ".ko" + data.suffix
 	if err := w.write("module/"+file, data.file); err != nil {
 		return fmt.Errorf("keeping %s: %w", file, err)
 	}
+	w.files = append(w.files, verify.File{Name: file, Path: filepath.Join(w.Tree.Objects(w.Key), file), Data: data.file})
 	sum := sha256.Sum256(data.file)
 	w.record.Signed = w.record.Signed || data.signed
 	w.record.Objects = append(w.record.Objects, state.ObjectEntry{
@@ -106,6 +109,32 @@ func (w *work) object(ctx context.Context, i int) error {
 		Vermagic: strings.TrimSpace(info.Vermagic()), SrcVersion: info.SrcVersion(),
 	})
 	return nil
+}
+
+// verify holds the finished objects against the kernel: what it would not load
+// becomes no result.
+func (w *work) verify() error {
+	if w.Job.Verify.Kernel == nil {
+		return nil
+	}
+	reports := verify.Objects(w.files, w.Job.Verify)
+	refused := verify.Refusal(reports)
+	for _, r := range reports {
+		for _, against := range r.Against {
+			if !slices.Contains(w.record.Verified, against) {
+				w.record.Verified = append(w.record.Verified, against)
+			}
+		}
+		for _, p := range r.Problems {
+			if !p.Refuse || w.Force {
+				fmt.Fprintf(w.Err, "Warning: %s: %s\n", r.Name, p.Text)
+			}
+		}
+	}
+	if refused == nil || w.Force {
+		return nil
+	}
+	return &Failure{Stage: Verify, Log: w.logPath(), Err: fmt.Errorf("kernel %s would not load what was built of %s: %w", w.Key.Kernel, w.Key.ID, refused)}
 }
 
 // write puts a file into the result being prepared, synced.

@@ -33,13 +33,14 @@ func NewRoom(tree state.Tree, id state.ID, users int) *Room {
 	return &Room{path: tree.Build(id), users: users, several: users > 1, shared: users > 1 && run.CanPrivate()}
 }
 
-// with calls fn with the build directory in place. A failed build's directory
-// stays at the room's path once the last user has left, a successful one goes.
-func (r *Room) with(k state.Key, fn func(dir string) error) error {
+// with calls fn with the build directory in place, where commands see view. A
+// failed build's directory stays at the room's path once the last user has
+// left, a successful one goes.
+func (r *Room) with(k state.Key, view run.View, fn func(dir string) error) error {
 	if !r.shared {
 		r.turn.Lock()
 		defer r.turn.Unlock()
-		err := fn(r.path)
+		err := run.Private(view, func() error { return fn(r.path) })
 		return errors.Join(err, r.leave(r.path, err))
 	}
 	own := filepath.Join(filepath.Dir(r.path), ownPrefix+k.Kernel+"-"+k.Arch)
@@ -48,7 +49,8 @@ func (r *Room) with(k state.Key, fn func(dir string) error) error {
 			return fmt.Errorf("making the build directory: %w", err)
 		}
 	}
-	err := run.Private([]run.Bind{{Source: own, Target: r.path}}, func() error { return fn(r.path) })
+	view.Binds = []run.Bind{{Source: own, Target: r.path}}
+	err := run.Private(view, func() error { return fn(r.path) })
 	return errors.Join(err, r.leave(own, err))
 }
 

@@ -114,7 +114,7 @@ func decompressor(r io.Reader) (out io.Reader, f Format, stop func(), err error)
 	case Gzip:
 		out, err = gzip.NewReader(br)
 	case Xz:
-		out, err = xz.NewReader(newXzGuard(br))
+		out, err = xz.NewReader(GuardXZ(br))
 	case Zstd:
 		var d *zstd.Decoder
 		d, err = zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))

@@ -25,7 +25,10 @@ type xzGuard struct {
 
 var errXz = errors.New("damaged xz data")
 
-func newXzGuard(r io.Reader) io.Reader {
+// GuardXZ returns a reader of the same .xz file that fails with ErrTooBig where
+// a block wants a dictionary of more than 128 MiB. It reads no further than it
+// is read if r is a bufio.Reader of 64 KiB or more.
+func GuardXZ(r io.Reader) io.Reader {
 	return &xzGuard{r: bufio.NewReaderSize(r, 64<<10), next: (*xzGuard).header}
 }
 

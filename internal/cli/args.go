@@ -25,6 +25,8 @@ type args struct {
 	set                              map[string]bool
 	old                              []string
 	odd                              []string
+	// rest are the words behind an action that takes them as they are.
+	rest []string
 	// missing is a word that looks like a path and leads to nothing usable.
 	missing string
 	// stop is set by an option that ends parsing: --help or --version.
@@ -47,6 +49,10 @@ func parse(words []string) (*args, error) {
 			if err := a.positional(word); err != nil {
 				return a, err
 			}
+			if v := verbNamed(a.action); v != nil && v.Raw && !helpAsked(words) {
+				a.rest = words
+				return a, a.check()
+			}
 			continue
 		}
 		o, value, inline, ok := find(word)
@@ -66,6 +72,11 @@ func parse(words []string) (*args, error) {
 		}
 	}
 	return a, a.check()
+}
+
+// helpAsked reports whether the first word asks for help.
+func helpAsked(words []string) bool {
+	return len(words) > 0 && (words[0] == "--help" || words[0] == "-h")
 }
 
 // firstLine is what upstream keeps of a value: the first line without blanks

@@ -36,6 +36,9 @@ func verbHelp(v *Verb) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage: dkms %s %s\n\n%s.\n\nOptions:\n", v.Name, v.Usage, sentence(v.Help))
 	writeOptions(&b, append(slices.Clone(v.Options), commonOptions...))
+	if v.More != nil {
+		b.WriteString(v.More())
+	}
 	b.WriteString("\nExit codes:\n")
 	for _, row := range v.exitRows() {
 		number := fmt.Sprint(row.Code)

@@ -184,7 +184,7 @@ func perform(ctx context.Context, c *command) error {
 	if c.engine, err = action.New(s); err != nil {
 		return err
 	}
-	if c.verb.Name == "status" || c.verb.Name == "list" || c.verb.Name == "generate_mok" {
+	if c.verb.ReadOnly || c.verb.Name == "generate_mok" || c.verb.Raw {
 		return c.verb.run(ctx, c)
 	}
 	if a.has("--all") {

@@ -20,6 +20,7 @@ import (
 // status prints how modules stand: upstream's lines, or JSON.
 func status(ctx context.Context, c *command) error {
 	var rows []action.Standing
+	var outcomes []state.Outcome
 	kernels := c.args.kernels
 	if len(kernels) == 0 {
 		kernels = []string{""}
@@ -33,9 +34,10 @@ func status(ctx context.Context, c *command) error {
 			f.Arch = arches[i]
 		}
 		rows = append(rows, c.engine.Status(ctx, f)...)
+		outcomes = append(outcomes, c.engine.Outcomes(f)...)
 	}
 	if c.args.has("--json") {
-		return printJSON(c.io.Out, statusJSON(rows))
+		return printJSON(c.io.Out, statusJSON(rows, outcomes))
 	}
 	for _, row := range rows {
 		if _, err := fmt.Fprintln(c.io.Out, statusLine(row)); err != nil {
@@ -49,6 +51,7 @@ func status(ctx context.Context, c *command) error {
 			})
 		}
 	}
+	action.Report(c.io.Err, outcomes)
 	return nil
 }
 
@@ -67,6 +70,9 @@ func statusLine(s action.Standing) string {
 	case s.Differs:
 		line += " (Differences between built and installed modules)"
 	}
+	if len(s.Stale) > 0 {
+		line += " (Stale: changed since it was built: " + strings.Join(s.Stale, ", ") + ")"
+	}
 	return line
 }
 
@@ -77,6 +83,8 @@ const StatusSchema = "dkms-status/1"
 type statusDocument struct {
 	Schema  string       `json:"schema"`
 	Modules []statusItem `json:"modules"`
+	// Outcomes are what failed or waits.
+	Outcomes []state.Outcome `json:"outcomes"`
 }
 
 type statusItem struct {
@@ -85,6 +93,7 @@ type statusItem struct {
 	State     action.State        `json:"state"`
 	Kernel    string              `json:"kernel,omitempty"`
 	Arch      string              `json:"arch,omitempty"`
+	Stale     []string            `json:"stale,omitempty"`
 	Originals bool                `json:"original_modules_exist,omitempty"`
 	Missing   bool                `json:"built_modules_missing,omitempty"`
 	Differs   bool                `json:"built_and_installed_differ,omitempty"`
@@ -94,12 +103,12 @@ type statusItem struct {
 	Objects   []state.ObjectEntry `json:"objects,omitempty"`
 }
 
-func statusJSON(rows []action.Standing) statusDocument {
-	doc := statusDocument{Schema: StatusSchema, Modules: []statusItem{}}
+func statusJSON(rows []action.Standing, outcomes []state.Outcome) statusDocument {
+	doc := statusDocument{Schema: StatusSchema, Modules: []statusItem{}, Outcomes: append([]state.Outcome{}, outcomes...)}
 	for _, s := range rows {
 		item := statusItem{
 			Module: s.Key.Module, Version: s.Key.Version, State: s.State, Kernel: s.Key.Kernel, Arch: s.Key.Arch,
-			Originals: s.Originals, Missing: s.Missing, Differs: s.Differs,
+			Stale: s.Stale, Originals: s.Originals, Missing: s.Missing, Differs: s.Differs,
 		}
 		if s.Record.Format != 0 {
 			item.Origin, item.Signed, item.Objects = s.Record.Origin, &s.Record.Signed, s.Record.Objects

@@ -24,9 +24,13 @@ type Verb struct {
 	// All says that --all is taken; One that exactly one kernel is worked
 	// on, Explicit that it must be named.
 	All, One, Explicit bool
+	// Raw says that all words behind the action are its own, options too.
+	Raw bool
 	// Codes are reasons of failure that are typical of it.
 	Codes []action.Reason
-	run   func(context.Context, *command) error
+	// More is further text of its help.
+	More func() string
+	run  func(context.Context, *command) error
 }
 
 // commonOptions mean the same to every action.
@@ -100,6 +104,16 @@ var verbTable = []Verb{
 		run:     list,
 	},
 	{
+		Name: "verify", ReadOnly: true, Usage: "[<module>[/<version>]] [-k <kernel>]...", Help: "tell of each object whether its kernel would load it; nothing is loaded", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--json"}), Codes: []action.Reason{action.NotAdded, action.NotVerified},
+		run: verify,
+	},
+	{
+		Name: "ready", ReadOnly: true, Usage: "[--next-boot | -k <kernel>]", Help: "tell whether a kernel, by default the one that boots next, has all modules that it needs", One: true,
+		Options: with(kernelOptions, []string{"--next-boot", "--templatekernel", "--json"}), Codes: []action.Reason{action.OneKernel, action.NoAll, action.NotReady},
+		run: ready,
+	},
+	{
 		Name: "config", Kernelless: true, Usage: "<module>/<version> | <directory> [-k <kernel>]", Help: "show what dkms.conf comes to for a kernel",
 		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--json"}), One: true,
 		Codes: []action.Reason{action.NoModule, action.NotAdded, action.NoConf, action.BadConf},
@@ -158,6 +172,16 @@ var verbTable = []Verb{
 		Name: "kernel_prerm", Usage: "-k <kernel>", Help: "for kernel packages: before a kernel is removed", One: true, Explicit: true,
 		Options: kernelOptions, Codes: hookCodes,
 		run: func(ctx context.Context, c *command) error { return c.engine.KernelPrerm(ctx, c.targets[0]) },
+	},
+	{
+		Name: "autoload", Raw: true, Kernelless: true, Usage: "on|off|status <module>[/<version>]", Help: "load a module's objects at boot, or not",
+		Codes: []action.Reason{action.NotRoot, action.NotWritable, action.NotAdded, action.NoConf, action.BadConf},
+		run:   autoloadVerb,
+	},
+	{
+		Name: "hook", Raw: true, Kernelless: true, Usage: "<name> [<argument>]...", Help: "do the work of a package manager's hook", More: hookHelp,
+		Codes: []action.Reason{action.NotRoot, action.NoModule, action.BadName, action.AutoinstallFailed, action.HookFailed},
+		run:   hook,
 	},
 }
 

@@ -34,6 +34,11 @@ type Framework struct {
 	SignFile, MOKSigningKey, MOKCertificate string
 	// TrySignModules is "true", "false" or "not_in_chroot" (also the default).
 	TrySignModules string
+	// Policy is failure_policy: what holds for modules that don't say, Required
+	// or, by default and for any other text, Optional.
+	Policy string
+	// BootGate is on for "on", Initramfs off for "off".
+	BootGate, Initramfs bool
 	// Vars are all variables after evaluation.
 	Vars Vars
 }
@@ -45,6 +50,7 @@ func frameworkNames() []string {
 		"verbose", "symlink_modules", "autoinstall_all_kernels", "modprobe_on_install", "parallel_jobs",
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
 		"sign_file", "mok_signing_key", "mok_certificate", "try_sign_modules",
+		"failure_policy", "boot_gate", "initramfs",
 	}
 }
 
@@ -145,6 +151,10 @@ func (l *Loader) frameworkDefaults() Vars {
 
 func newFramework(v Vars) Framework {
 	on := func(name string) bool { return v.Get(name) != "" }
+	policy := Optional
+	if strings.EqualFold(v.Get("failure_policy"), Required) {
+		policy = Required
+	}
 	return Framework{
 		SourceTree: v.Get("source_tree"), DKMSTree: v.Get("dkms_tree"),
 		InstallTree: v.Get("install_tree"), TmpLocation: v.Get("tmp_location"),
@@ -156,5 +166,6 @@ func newFramework(v Vars) Framework {
 		PostTransaction: v.Get("post_transaction"), SignFile: v.Get("sign_file"),
 		MOKSigningKey: v.Get("mok_signing_key"), MOKCertificate: v.Get("mok_certificate"),
 		TrySignModules: v.Get("try_sign_modules"), Vars: v,
+		Policy: policy, BootGate: v.Get("boot_gate") == "on", Initramfs: v.Get("initramfs") != "off",
 	}
 }

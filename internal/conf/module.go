@@ -3,6 +3,7 @@
 package conf
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -31,6 +32,11 @@ type Module struct {
 	BuildDepends []string
 	// BuildDependsRebuild, Autoinstall and NoWeakModules are true for "yes".
 	BuildDependsRebuild, Autoinstall, NoWeakModules bool
+	// Policy is FAILURE_POLICY: Required, Optional, or "" for what framework.conf
+	// says.
+	Policy string `json:",omitempty"`
+	// Initramfs is INITRAMFS: whether the objects belong into the initramfs.
+	Initramfs bool `json:",omitempty"`
 	// ObsoleteBy is a kernel release.
 	ObsoleteBy string
 	// Deprecated are the deprecated directives in use.
@@ -52,6 +58,13 @@ type Module struct {
 	// Vars are all variables after evaluation.
 	Vars Vars
 }
+
+// The failure policies: whether a package manager's transaction fails with the
+// module.
+const (
+	Required = "required"
+	Optional = "optional"
+)
 
 // Object is one kernel object file of a module.
 type Object struct {
@@ -87,6 +100,11 @@ func newModule(r Request, out *outcome) *Module {
 	m.ObsoleteBy = v.Get(varObsoleteBy)
 	m.Autoinstall = isYes(v.Get("AUTOINSTALL"))
 	m.NoWeakModules = isYes(v.Get("NO_WEAK_MODULES"))
+	m.Initramfs = isYes(v.Get(varInitramfs))
+	if m.Policy = strings.ToLower(v.Get(varPolicy)); m.Policy != "" && m.Policy != Required && m.Policy != Optional {
+		m.Warnings = append(m.Warnings, fmt.Sprintf("FAILURE_POLICY is %q, it must be required or optional", v.Get(varPolicy)))
+		m.Policy = ""
+	}
 	m.BuildDependsRebuild = isYes(v.Get("BUILD_DEPENDS_REBUILD"))
 	for _, i := range v["BUILD_DEPENDS"].Sorted() {
 		m.BuildDepends = append(m.BuildDepends, strings.Fields(v["BUILD_DEPENDS"][i])...)

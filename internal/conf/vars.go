@@ -64,6 +64,9 @@ const (
 	varDestDir        = "DEST_MODULE_LOCATION"
 	varObsoleteBy     = "OBSOLETE_BY"
 	varClean          = "CLEAN"
+	// These two are not upstream's, which passes over them.
+	varPolicy    = "FAILURE_POLICY"
+	varInitramfs = "INITRAMFS"
 )
 
 // moduleNames returns the variables that are taken from a dkms.conf. Their
@@ -80,6 +83,7 @@ func moduleNames() []string {
 		"STRIP", "strip", "AUTOINSTALL", "NO_WEAK_MODULES", "BUILD_DEPENDS_REBUILD",
 		varObsoleteBy, varClean, "REMAKE_INITRD", "MODULES_CONF", "MODULES_CONF_OBSOLETES",
 		"MODULES_CONF_ALIAS_TYPE", "MODULES_CONF_OBSOLETE_ONLY",
+		varPolicy, varInitramfs,
 	}
 }
 

@@ -6,6 +6,7 @@ package copytree
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -139,6 +141,26 @@ func Equal(a, b string) bool {
 	}
 	y, err := list(b)
 	return err == nil && maps.Equal(x, y)
+}
+
+// Digest returns the SHA-256, in hexadecimal, of what a directory tree holds:
+// the paths, kinds and contents of its files and links. Modes and times, which
+// unpacking may change, don't count. If dir is a symbolic link, what it leads to
+// is taken.
+func Digest(dir string) (string, error) {
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", fmt.Errorf("reading a directory: %w", err)
+	}
+	entries, err := list(root)
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", root, err)
+	}
+	h := sha256.New()
+	for _, path := range slices.Sorted(maps.Keys(entries)) {
+		fmt.Fprintf(h, "%q %q\n", path, entries[path])
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // list returns what a tree holds: for each path its kind and content.

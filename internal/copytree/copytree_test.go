@@ -3,6 +3,7 @@
 package copytree
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -164,5 +165,41 @@ func TestCopyToAFullDisk(t *testing.T) {
 	t.Cleanup(func() { unix.Unmount(to, unix.MNT_DETACH) })
 	if err := Copy(from, to+"/x"); err == nil || !strings.Contains(err.Error(), "no space") {
 		t.Error(err)
+	}
+}
+
+func TestDigest(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	digest := func(dir string) string {
+		t.Helper()
+		d, err := Digest(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	if err := errors.Join(os.WriteFile(dir+"/a", []byte("x"), 0o644), os.Mkdir(dir+"/d", 0o755), os.Symlink("a", dir+"/l")); err != nil {
+		t.Fatal(err)
+	}
+	before := digest(dir)
+	if err := Copy(dir, other); err != nil || digest(other) != before {
+		t.Errorf("a copy has another digest: %v", err)
+	}
+	if err := os.Symlink(dir, other+"/here"); err != nil || digest(other+"/here") != before {
+		t.Errorf("a link to the directory has another digest: %v", err)
+	}
+	for _, change := range []func() error{
+		func() error { return os.WriteFile(dir+"/a", []byte("y"), 0o644) },
+		func() error { return os.Rename(dir+"/a", dir+"/b") },
+		func() error { return errors.Join(os.Remove(dir+"/l"), os.Symlink("b", dir+"/l")) },
+		func() error { return os.Remove(dir + "/d") },
+	} {
+		was := digest(dir)
+		if err := change(); err != nil || digest(dir) == was {
+			t.Errorf("a change isn't seen: %v", err)
+		}
+	}
+	if _, err := Digest(dir + "/none"); err == nil {
+		t.Error("a directory that isn't there has a digest")
 	}
 }

@@ -99,3 +99,15 @@ func escapes(quote, next byte) bool {
 		return false
 	}
 }
+
+// readLine returns the first line of a small file, or "".
+func readLine(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	data, _ := io.ReadAll(io.LimitReader(f, 256))
+	line, _, _ := strings.Cut(string(data), "\n")
+	return strings.TrimSpace(line)
+}

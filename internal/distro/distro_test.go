@@ -151,32 +151,6 @@ func TestAddonDir(t *testing.T) {
 	}
 }
 
-func TestHeadersPackage(t *testing.T) {
-	for _, tt := range []struct{ id, release, want string }{
-		{"debian", "6.1.0-50-amd64", "linux-headers-6.1.0-50-amd64"},
-		{"ubuntu debian", "6.8.0-60-generic", "linux-headers-6.8.0-60-generic"},
-		{"fedora", "6.11.4-301.fc41.x86_64", "kernel-devel-6.11.4-301.fc41.x86_64"},
-		{"rhel centos fedora", "5.14.0-427.el9.x86_64+rt", "kernel-rt-devel-5.14.0-427.el9.x86_64"},
-		{"fedora", "5.15.0-1.el9uek.x86_64", "kernel-uek-devel-5.15.0-1.el9uek.x86_64"},
-		{"suse opensuse", "6.4.0-150600.21-default", "kernel-default-devel"},
-		{"suse", "5.14.21-150500.33-azure", "kernel-azure-devel"},
-		{"arch", "6.11.5-arch1-1", "linux-headers"},
-		{"arch", "6.6.58-1-lts", "linux-lts-headers"},
-		{"arch", "6.11.5-zen1-1-zen", "linux-zen-headers"},
-		{"alpine", "6.6.58-0-lts", "linux-lts-dev"},
-		{"alpine", "6.6.58-0-virt", "linux-virt-dev"},
-		{"gentoo", "6.6.52-gentoo", "sys-kernel/gentoo-sources"},
-		{"gentoo", "6.6.52-gentoo-dist", "sys-kernel/gentoo-kernel"},
-		{"void", "6.6.52_1", "linux6.6-headers"},
-		{"plan9", "4", ""},
-		{"", "4", ""},
-	} {
-		if got := (Distro{ID: tt.id}).HeadersPackage(tt.release); got != tt.want {
-			t.Errorf("%q: HeadersPackage(%q) = %q, want %q", tt.id, tt.release, got, tt.want)
-		}
-	}
-}
-
 func TestInstallCommand(t *testing.T) {
 	for id, want := range map[string]string{
 		"debian": "apt-get install a b", "rhel": "dnf install a b", "suse": "zypper install a b", "arch": "pacman -S a b",

@@ -3,6 +3,7 @@
 package distro
 
 import (
+	"context"
 	"path"
 	"regexp"
 	"strings"
@@ -12,7 +13,7 @@ import (
 type family struct {
 	install  string // the command that installs packages
 	compiler string // the package that brings a C compiler
-	headers  func(release string) string
+	headers  func(Query, context.Context) string
 	// versioned is true where each gcc series is a package named after it.
 	versioned bool
 }
@@ -23,31 +24,22 @@ func (d Distro) family() family {
 	for word := range strings.FieldsSeq(d.ID) {
 		switch word {
 		case "debian", "ubuntu":
-			return family{"apt-get install", "build-essential", debianHeaders, true}
+			return family{"apt-get install", "build-essential", Query.debian, true}
 		case "fedora", "centos", "rhel":
-			return family{"dnf install", "gcc", fedoraHeaders, false}
+			return family{"dnf install", "gcc", Query.fedora, false}
 		case "sles", "suse", "opensuse":
-			return family{"zypper install", "gcc", suseHeaders, false}
+			return family{"zypper install", "gcc", Query.suse, false}
 		case "arch":
-			return family{"pacman -S", "base-devel", archHeaders, false}
+			return family{"pacman -S", "base-devel", Query.arch, false}
 		case "alpine":
-			return family{"apk add", "build-base", alpineHeaders, false}
+			return family{"apk add", "build-base", Query.alpine, false}
 		case "gentoo":
-			return family{"emerge", "sys-devel/gcc", gentooHeaders, false}
+			return family{"emerge", "sys-devel/gcc", Query.gentoo, false}
 		case "void":
-			return family{"xbps-install", "base-devel", voidHeaders, false}
+			return family{"xbps-install", "base-devel", Query.void, false}
 		}
 	}
 	return family{}
-}
-
-// HeadersPackage returns the name of the package that brings the headers of a
-// kernel, or "" where that isn't known.
-func (d Distro) HeadersPackage(release string) string {
-	if f := d.family(); f.headers != nil {
-		return f.headers(release)
-	}
-	return ""
 }
 
 // InstallCommand returns the command line that installs packages, or "" where
@@ -79,65 +71,4 @@ func (d Distro) CompilerPackage(cc string) string {
 		return "clang"
 	}
 	return f.compiler
-}
-
-func debianHeaders(release string) string { return "linux-headers-" + release }
-
-// fedoraHeaders knows the variants that Fedora and its relatives mark by
-// "+name" at the end of the release, and Oracle's "uek" in it.
-func fedoraHeaders(release string) string {
-	base, variant, found := strings.Cut(release, "+")
-	switch {
-	case found:
-		return "kernel-" + variant + "-devel-" + base
-	case strings.Contains(release, "uek."):
-		return "kernel-uek-devel-" + release
-	default:
-		return "kernel-devel-" + release
-	}
-}
-
-// suseHeaders takes the flavour, which ends the release ("-default"). The
-// version is left out: a package's version has parts that the release lacks.
-func suseHeaders(release string) string {
-	return "kernel-" + flavour(release, "default", "default", "azure", "rt", "64kb", "debug", "kvmsmall", "pae", "vanilla", "longterm") + "-devel"
-}
-
-func archHeaders(release string) string {
-	if f := flavour(release, "", "lts", "zen", "hardened", "rt"); f != "" {
-		return "linux-" + f + "-headers"
-	}
-	return "linux-headers"
-}
-
-func alpineHeaders(release string) string {
-	return "linux-" + flavour(release, "lts", "lts", "virt", "edge", "rpi", "stable") + "-dev"
-}
-
-func gentooHeaders(release string) string {
-	if strings.HasSuffix(release, "-dist") {
-		return "sys-kernel/gentoo-kernel"
-	}
-	return "sys-kernel/gentoo-sources"
-}
-
-// voidHeaders takes the series, the first two numbers of the release.
-func voidHeaders(release string) string {
-	parts := strings.SplitN(release, ".", 3)
-	if len(parts) < 2 {
-		return "linux-headers"
-	}
-	return "linux" + parts[0] + "." + parts[1] + "-headers"
-}
-
-// flavour returns the last part of a release, after its last hyphen, if it is
-// one of the known ones, else usual.
-func flavour(release, usual string, known ...string) string {
-	last := release[strings.LastIndexByte(release, '-')+1:]
-	for _, k := range known {
-		if last == k {
-			return k
-		}
-	}
-	return usual
 }

@@ -14,9 +14,9 @@ import (
 func layerTable() [][]string {
 	return [][]string{
 		{"host", "run", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "copytree"},
-		{"conf", "kernel", "ko", "state", "mok"},
-		{"plan"},
-		{"hook", "build", "install", "bundle"},
+		{"conf", "kernel", "ko", "abi", "state", "mok"},
+		{"plan", "verify"},
+		{"hook", "build", "install", "bundle", "initramfs", "autoload", "boot"},
 		{"action"},
 		{"cli"},
 	}

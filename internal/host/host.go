@@ -23,8 +23,19 @@ type Paths struct {
 	ConfDir string
 	// Temp is where short-lived files go: $TMPDIR or the system's default.
 	Temp string
-	// Boot holds System.map-<kernel>.
+	// Boot holds System.map-<kernel>, vmlinuz-<kernel> and config-<kernel>.
 	Boot string
+	// DebugBoot holds System.map-<kernel> of the packages with debug symbols.
+	DebugBoot string
+	// GRUBDirs may have GRUB's grub.cfg and grubenv, the first that has counts.
+	GRUBDirs []string
+	// GRUBGate is the file of the boot gate that Debian's grub-mkconfig reads.
+	GRUBGate string
+	// LoaderRoots are where the partitions of systemd-boot may be mounted, in
+	// bootctl(1)'s order.
+	LoaderRoots []string
+	// EFIVars is efivarfs.
+	EFIVars string
 	// ForceDir lists modules whose installation a distribution forces.
 	ForceDir string
 	// OSRelease are the os-release(5) files, the first that exists counts.
@@ -50,6 +61,25 @@ type Paths struct {
 	Apport, ApportHook string
 	// ModulesLoadUnit is restarted by --modprobe-on-install if it exists.
 	ModulesLoadUnit string
+	// ModulesLoadDir holds the administrator's lists of modules to load at
+	// boot (modules-load.d(5)).
+	ModulesLoadDir string
+	// ESP are the mount points of the EFI system partition besides Boot.
+	ESP []string
+	// MachineID is machine-id(5), which names directories of boot loader
+	// entries; KernelInstall has kernel-install(8)'s entry-token and
+	// install.conf.
+	MachineID, KernelInstall string
+	// InitramfsTools and InitramfsToolsShare hold what the administrator and
+	// packages tell initramfs-tools(7).
+	InitramfsTools, InitramfsToolsShare string
+	// DracutConf and the *.conf files in DracutDirs are dracut.conf(5); a file
+	// in an earlier directory hides one of the same name in a later one.
+	DracutConf string
+	DracutDirs []string
+	// MkinitcpioConf and the *.conf files in MkinitcpioConfDir are
+	// mkinitcpio.conf(5); MkinitcpioPresets has one file per kernel package.
+	MkinitcpioConf, MkinitcpioConfDir, MkinitcpioPresets string
 	// WeakModules and WeakModulesSUSE are the helpers of those families.
 	WeakModules, WeakModulesSUSE string
 }
@@ -57,26 +87,42 @@ type Paths struct {
 // Default returns the paths of a machine as distributions lay it out.
 func Default() Paths {
 	return Paths{
-		DKMSTree:        "/var/lib/dkms",
-		SourceTree:      "/usr/src",
-		InstallTree:     "/lib/modules",
-		ConfDir:         "/etc/dkms",
-		Temp:            "/tmp",
-		Boot:            "/boot",
-		ForceDir:        "/usr/share/dkms/modules_to_force_install",
-		OSRelease:       []string{"/etc/os-release", "/usr/lib/os-release"},
-		AddonSysconfig:  "/etc/sysconfig/module-init-tools",
-		MOKDir:          "/var/lib/dkms",
-		ShimMOKDir:      "/var/lib/shim-signed/mok",
-		PortageConf:     "/etc/portage/make.conf",
-		KbuildDir:       "/usr/lib/linux-kbuild-",
-		Proc:            "/proc",
-		SysDevices:      "/sys/devices",
-		Apport:          "/usr/share/apport/apport",
-		ApportHook:      "/usr/share/apport/package-hooks/dkms_packages.py",
-		ModulesLoadUnit: "/lib/systemd/system/systemd-modules-load.service",
-		WeakModules:     "/usr/sbin/weak-modules",
-		WeakModulesSUSE: "/usr/lib/module-init-tools/weak-modules2",
+		DKMSTree:            "/var/lib/dkms",
+		SourceTree:          "/usr/src",
+		InstallTree:         "/lib/modules",
+		ConfDir:             "/etc/dkms",
+		Temp:                "/tmp",
+		Boot:                "/boot",
+		DebugBoot:           "/usr/lib/debug/boot",
+		ForceDir:            "/usr/share/dkms/modules_to_force_install",
+		OSRelease:           []string{"/etc/os-release", "/usr/lib/os-release"},
+		AddonSysconfig:      "/etc/sysconfig/module-init-tools",
+		MOKDir:              "/var/lib/dkms",
+		ShimMOKDir:          "/var/lib/shim-signed/mok",
+		PortageConf:         "/etc/portage/make.conf",
+		KbuildDir:           "/usr/lib/linux-kbuild-",
+		Proc:                "/proc",
+		SysDevices:          "/sys/devices",
+		Apport:              "/usr/share/apport/apport",
+		ApportHook:          "/usr/share/apport/package-hooks/dkms_packages.py",
+		ModulesLoadUnit:     "/lib/systemd/system/systemd-modules-load.service",
+		ModulesLoadDir:      "/etc/modules-load.d",
+		ESP:                 []string{"/efi", "/boot/efi"},
+		MachineID:           "/etc/machine-id",
+		KernelInstall:       "/etc/kernel",
+		InitramfsTools:      "/etc/initramfs-tools",
+		InitramfsToolsShare: "/usr/share/initramfs-tools",
+		DracutConf:          "/etc/dracut.conf",
+		DracutDirs:          []string{"/etc/dracut.conf.d", "/usr/lib/dracut/dracut.conf.d"},
+		MkinitcpioConf:      "/etc/mkinitcpio.conf",
+		MkinitcpioConfDir:   "/etc/mkinitcpio.conf.d",
+		MkinitcpioPresets:   "/etc/mkinitcpio.d",
+		WeakModules:         "/usr/sbin/weak-modules",
+		WeakModulesSUSE:     "/usr/lib/module-init-tools/weak-modules2",
+		GRUBDirs:            []string{"/boot/grub", "/boot/grub2"},
+		GRUBGate:            "/etc/default/grub.d/dkms-gate.cfg",
+		LoaderRoots:         []string{"/efi", "/boot", "/boot/efi"},
+		EFIVars:             "/sys/firmware/efi/efivars",
 	}
 }
 
@@ -90,4 +136,31 @@ func (p Paths) KernelTree(release string) string {
 // need not exist.
 func (p Paths) SystemMap(release string) string {
 	return filepath.Join(p.Boot, "System.map-"+release)
+}
+
+// Images returns where a kernel's image may be, the likeliest first: where
+// bootloaders have it, by the names of installkernel(8), then below the
+// kernel's tree (Fedora, Arch).
+func (p Paths) Images(release string) []string {
+	tree := p.KernelTree(release)
+	return []string{
+		filepath.Join(p.Boot, "vmlinuz-"+release), filepath.Join(p.Boot, "vmlinux-"+release),
+		filepath.Join(tree, "vmlinuz"), filepath.Join(tree, "vmlinux"),
+	}
+}
+
+// Configs returns where a kernel's configuration may be that came with its
+// image and not with its headers.
+func (p Paths) Configs(release string) []string {
+	return []string{filepath.Join(p.Boot, "config-"+release), filepath.Join(p.KernelTree(release), "config")}
+}
+
+// Symvers returns where the list of a kernel's exported symbols may be that
+// came with its image and not with its headers (Fedora, SUSE).
+func (p Paths) Symvers(release string) []string {
+	var paths []string
+	for _, ext := range []string{".xz", ".gz", ".zst"} {
+		paths = append(paths, filepath.Join(p.KernelTree(release), "symvers"+ext), filepath.Join(p.Boot, "symvers-"+release+ext))
+	}
+	return paths
 }

@@ -16,7 +16,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"dkms-go/internal/conf"
 	"dkms-go/internal/hook"
@@ -24,6 +23,7 @@ import (
 	"dkms-go/internal/ko"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
+	"dkms-go/internal/verify"
 )
 
 // Job is one module to be installed for, or removed from, one kernel.
@@ -41,6 +41,9 @@ type Job struct {
 	// Force skips all checks, ForceVersion that of versions. Replace is set
 	// when the same module version is placed again.
 	Force, ForceVersion, Replace bool
+	// Verify is the kernel that the objects are held against; without one they
+	// are not.
+	Verify verify.Target
 	// NoIndex says that the caller won't bring the module index up to date;
 	// otherwise it is marked as due in the same change.
 	NoIndex bool
@@ -61,7 +64,7 @@ type Problem int
 const (
 	NoKernelTree Problem = iota
 	ObjectMissing
-	WrongKernel
+	NotLoadable
 	PreInstallFailed
 	NothingToPlace
 	PlacingFailed
@@ -97,8 +100,8 @@ func (j Job) Install(ctx context.Context) error {
 	if err != nil {
 		return &Failure{ObjectMissing, err}
 	}
-	if err := j.forKernel(objects); err != nil {
-		return &Failure{WrongKernel, err}
+	if err := j.loadable(objects); err != nil {
+		return &Failure{NotLoadable, err}
 	}
 	if err := j.script(ctx, "pre_install", j.Conf.PreInstall); err != nil && !j.Force {
 		return &Failure{PreInstallFailed, fmt.Errorf("the pre_install script of %s failed: %w", j.Key.ID, err)}
@@ -140,21 +143,21 @@ func (j Job) objects() ([]object, error) {
 	return list, nil
 }
 
-// forKernel checks that the objects were built for the kernel: one with another
-// release in its vermagic would, as a rule, not load there.
-func (j Job) forKernel(objects []object) error {
+// loadable checks that the kernel would load the objects.
+func (j Job) loadable(objects []object) error {
+	if j.Verify.Kernel == nil || j.Force {
+		return nil
+	}
+	var files []verify.File
 	for _, o := range objects {
-		data, err := ko.Read(o.from)
-		if err != nil || j.Force {
-			continue // what can't be read is judged when it is placed
+		data, err := os.ReadFile(o.from)
+		if err != nil {
+			return fmt.Errorf("reading an object: %w", err)
 		}
-		info, err := ko.ParseInfo(data)
-		if err != nil || info.Vermagic() == "" {
-			continue
-		}
-		if release, _, _ := strings.Cut(info.Vermagic(), " "); release != j.Key.Kernel {
-			return fmt.Errorf("object %s of %s was built for kernel %s, not for %s: its Makefile may ask for the running kernel", o.Dest, j.Key.ID, release, j.Key.Kernel)
-		}
+		files = append(files, verify.File{Name: filepath.Base(o.dest), Path: o.dest, Data: data})
+	}
+	if err := verify.Refusal(verify.Objects(files, j.Verify)); err != nil {
+		return fmt.Errorf("kernel %s would not load %s: %w", j.Key.Kernel, j.Key.ID, err)
 	}
 	return nil
 }

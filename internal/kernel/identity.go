@@ -31,6 +31,41 @@ type Identity struct {
 	// SigningCert is the digest of the certificate that the kernel's own
 	// objects are signed with.
 	SigningCert string `json:"signing_cert,omitempty"`
+	// TreeMap and DebugMap are those of the symbol tables that some
+	// distributions put into the kernel's tree, or with its debug symbols.
+	TreeMap  string `json:"tree_map,omitempty"`
+	DebugMap string `json:"debug_map,omitempty"`
+	// Image is the digest of vmlinuz.
+	Image string `json:"image,omitempty"`
+}
+
+// Changed names what tells the kernel from the one that was, by what its result
+// depends on: image says that this includes what comes with the image and not
+// with the headers. What is gone is no change: a kernel that is being removed is
+// no reason to build for it.
+func (id Identity) Changed(was Identity, image bool) []string {
+	fields := []struct {
+		name      string
+		was, now  string
+		withImage bool
+	}{
+		{"the kernel's version", was.UTSVersion, id.UTSVersion, false},
+		{"the kernel's compiler", was.Compiler, id.Compiler, false},
+		{"Module.symvers", was.ModuleSymvers, id.ModuleSymvers, false},
+		{"the configuration", was.Config, id.Config, false},
+		{"the signing certificate", was.SigningCert, id.SigningCert, false},
+		{"System.map", was.SystemMap, id.SystemMap, true},
+		{"System.map in the kernel's tree", was.TreeMap, id.TreeMap, true},
+		{"System.map among the debug symbols", was.DebugMap, id.DebugMap, true},
+		{"the kernel's image", was.Image, id.Image, true},
+	}
+	var changed []string
+	for _, f := range fields {
+		if f.now != "" && f.now != f.was && (image || !f.withImage) {
+			changed = append(changed, f.name)
+		}
+	}
+	return changed
 }
 
 // Identity reads the kernel's identity.
@@ -41,6 +76,13 @@ func (k Kernel) Identity(p host.Paths) Identity {
 		Config:        digest(k.ConfigFile),
 		SystemMap:     digest(p.SystemMap(k.Release)),
 		SigningCert:   digest(filepath.Join(k.SourceDir, "certs", "signing_key.x509")),
+		TreeMap:       digest(filepath.Join(k.Tree, "System.map")),
+		DebugMap:      digest(filepath.Join(p.DebugBoot, "System.map-"+k.Release)),
+	}
+	for _, image := range p.Images(k.Release) {
+		if id.Image == "" {
+			id.Image = digest(image)
+		}
 	}
 	if c, err := k.Config(); err == nil {
 		id.Compiler = c.Text("CONFIG_CC_VERSION_TEXT")
@@ -57,6 +99,13 @@ func (k Kernel) utsVersion() string {
 		}
 	}
 	return ""
+}
+
+// Banner returns what the kernel's headers know of the line that the running
+// kernel has in /proc/version: its version, as uname -v prints it, and the
+// compiler. Each may be empty.
+func (k Kernel) Banner() (version, compiler string) {
+	return k.utsVersion(), define(filepath.Join(k.SourceDir, "include", "generated", "compile.h"), "LINUX_COMPILER")
 }
 
 // define returns the string that a header defines a name as, or "".

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -69,6 +70,14 @@ func (k Kernel) Exists() bool { return isDir(k.Tree) }
 
 // HasHeaders reports whether modules can be compiled for the kernel.
 func (k Kernel) HasHeaders() bool { return exists(filepath.Join(k.SourceDir, "include")) }
+
+// HasImage reports whether the kernel itself is there, and not only its
+// headers: its image or what comes with its own objects. modules.dep proves
+// nothing, since depmod(8) makes it for any directory.
+func (k Kernel) HasImage(p host.Paths) bool {
+	signs := append(p.Images(k.Release), filepath.Join(k.Tree, "modules.order"), filepath.Join(k.Tree, "modules.builtin"), filepath.Join(k.Tree, "kernel"))
+	return slices.ContainsFunc(signs, exists)
+}
 
 // Config reads the kernel's configuration. The error wraps fs.ErrNotExist if
 // it has none.

@@ -249,6 +249,10 @@ func TestIdentity(t *testing.T) {
 	if got := r.find().Identity(r.Paths); got != want {
 		t.Errorf("Identity = %+v, want %+v", got, want)
 	}
+	r.write("build/include/generated/compile.h", "#define LINUX_COMPILER \"gcc-12 (Debian 12.2.0-14) 12.2.0\"\n")
+	if version, compiler := r.find().Banner(); version != "#2 SMP newer" || compiler != "gcc-12 (Debian 12.2.0-14) 12.2.0" {
+		t.Errorf("Banner = %q, %q", version, compiler)
+	}
 }
 
 func TestFromTree(t *testing.T) {

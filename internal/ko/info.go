@@ -32,6 +32,10 @@ func ParseInfo(data []byte) (*Info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading modinfo: %w", err)
 	}
+	return o.info(), nil
+}
+
+func (o *object) info() *Info {
 	info := &Info{moduleName: o.moduleName()}
 	for entry := range bytes.SplitSeq(o.section(".modinfo"), []byte{0}) {
 		if len(entry) == 0 {
@@ -40,10 +44,10 @@ func ParseInfo(data []byte) (*Info, error) {
 		key, value, _ := strings.Cut(string(entry), "=")
 		info.Fields = append(info.Fields, Field{key, value})
 	}
-	if sig, ok, err := ParseSignature(data); ok && err == nil {
+	if sig, ok, err := ParseSignature(o.raw); ok && err == nil {
 		info.Signature = sig
 	}
-	return info, nil
+	return info
 }
 
 // moduleName reads the name member of struct module: it follows an enum and a

@@ -185,7 +185,7 @@ func (s *Signature) Verify(content []byte, cert *x509.Certificate) error {
 	if s.hash.hash == 0 {
 		return unsupported("verifying signature of type %s with hash %q", s.IDType, s.Hash)
 	}
-	if !s.isBy(cert) {
+	if !s.By(cert) {
 		return fmt.Errorf("verifying signature by key %s with another certificate: %w", s.KeyID, ErrSignature)
 	}
 	digest := s.hash.sum(content)
@@ -210,7 +210,8 @@ func (s *Signature) Verify(content []byte, cert *x509.Certificate) error {
 	return nil
 }
 
-func (s *Signature) isBy(cert *x509.Certificate) bool {
+// By reports whether the signature names cert as its signer's certificate.
+func (s *Signature) By(cert *x509.Certificate) bool {
 	if s.keyIDIsSKI {
 		return bytes.Equal(s.keyID, cert.SubjectKeyId)
 	}
@@ -221,4 +222,14 @@ func (s *Signature) isBy(cert *x509.Certificate) bool {
 func hexColons(b []byte) string {
 	out := fmt.Sprintf("% X", b)
 	return string(bytes.ReplaceAll([]byte(out), []byte(" "), []byte(":")))
+}
+
+// WithoutSignature returns what the last signature of data covers, data itself
+// if there is none.
+func WithoutSignature(data []byte) []byte {
+	content, _, _, _, err := splitSignature(data)
+	if err != nil {
+		return data
+	}
+	return content
 }

@@ -28,14 +28,22 @@ func Versions(data []byte) ([]Version, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading symbol versions: %w", err)
 	}
-	out, err := o.extendedVersions()
+	out, err := o.versions()
 	if err != nil {
 		return nil, fmt.Errorf("reading symbol versions: %w", err)
+	}
+	return out, nil
+}
+
+func (o *object) versions() ([]Version, error) {
+	out, err := o.extendedVersions()
+	if err != nil {
+		return nil, err
 	}
 	const entry = 64
 	table := o.section("__versions")
 	if len(table)%entry != 0 {
-		return nil, fmt.Errorf("reading symbol versions: %w", formatError("__versions has %d bytes", len(table)))
+		return nil, formatError("__versions has %d bytes", len(table))
 	}
 	for ; len(table) > 0; table = table[entry:] {
 		name, _, _ := bytes.Cut(table[o.wordSize():entry], []byte{0})
@@ -70,13 +78,10 @@ func Undefined(data []byte) ([]string, error) {
 		return nil, fmt.Errorf("reading undefined symbols: %w", err)
 	}
 	var out []string
-	for _, s := range syms {
-		if s.shndx == elf.SHN_UNDEF && s.name != "" && s.bind() != elf.STB_LOCAL {
-			out = append(out, s.name)
-		}
+	for _, i := range imports(syms) {
+		out = append(out, i.Symbol)
 	}
-	slices.Sort(out)
-	return slices.Compact(out), nil
+	return out, nil
 }
 
 func parseSymbols(data []byte) (*object, []symbol, error) {
@@ -96,6 +101,10 @@ func Exports(data []byte) ([]Export, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading exports: %w", err)
 	}
+	return o.exports(syms), nil
+}
+
+func (o *object) exports(syms []symbol) []Export {
 	crcs, spaces := map[string]uint32{}, map[string]string{}
 	for _, s := range syms {
 		if name, ok := strings.CutPrefix(s.name, "__crc_"); ok {
@@ -111,13 +120,25 @@ func Exports(data []byte) ([]Export, error) {
 			continue
 		}
 		kind := "EXPORT_SYMBOL"
-		if strings.HasPrefix(strings.TrimLeft(o.sections[s.shndx].name, "_"), "ksymtab_gpl") {
+		if strings.HasPrefix(strings.TrimLeft(o.sections[s.shndx].name, "_"), "ksymtab_gpl") || o.gplFlag(s) {
 			kind = "EXPORT_SYMBOL_GPL"
 		}
 		out = append(out, Export{CRC: crcs[name], Symbol: name, Module: o.moduleName(), Type: kind, Namespace: spaces[name]})
 	}
 	slices.SortStableFunc(out, func(a, b Export) int { return strings.Compare(a.Symbol, b.Symbol) })
-	return slices.CompactFunc(out, func(a, b Export) bool { return a.Symbol == b.Symbol }), nil
+	return slices.CompactFunc(out, func(a, b Export) bool { return a.Symbol == b.Symbol })
+}
+
+// gplFlag reads the flags of an exported symbol in objects of kernels that
+// have them in place of a section of GPL-only symbols: __kflagstab has a byte
+// for each entry of __ksymtab, of which bit 0 is KSYM_FLAG_GPL_ONLY
+// (include/linux/module_symbol.h).
+func (o *object) gplFlag(s symbol) bool {
+	flags, table := o.section("__kflagstab"), uint64(len(o.sections[s.shndx].data))
+	if len(flags) == 0 || table == 0 || s.value >= table {
+		return false
+	}
+	return flags[s.value*uint64(len(flags))/table]&1 != 0
 }
 
 // symbolData returns the bytes of the section of s from its value on.

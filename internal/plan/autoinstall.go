@@ -21,6 +21,8 @@ type Auto struct {
 	// modules that the tree doesn't know.
 	Bad             []Due
 	Unmet, Deferred []Waiting
+	// Remembered have failed before with the same inputs and are left alone.
+	Remembered []state.ID
 }
 
 // Due is one module that an autoinstall attempts, after those it depends on.
@@ -51,14 +53,20 @@ func Autoinstall(t Target, only state.ID, f *Facts, o Options) *Auto {
 		}
 		r := f.Results[t.Key(id)]
 		switch {
-		case r.Installed && !r.Lost:
+		case r.settled():
 			a.Installed = append(a.Installed, id)
 			satisfied[id.Module] = true
 		case only.Module != "" && id.Module != only.Module:
+		case r.Remembered:
+			a.Remembered = append(a.Remembered, id)
+			due = append(due, a.keep(id, t, f, satisfied)...)
 		case r.Err != nil:
 			a.Bad = append(a.Bad, Due{ID: id, Err: r.Err})
 		case r.Conf.Autoinstall:
 			due = append(due, id)
+		case r.Installed && !r.Lost: // stale, and nobody asked for another
+			a.Installed = append(a.Installed, id)
+			satisfied[id.Module] = true
 		}
 	}
 	for len(due) > 0 {
@@ -81,6 +89,22 @@ func Autoinstall(t Target, only state.ID, f *Facts, o Options) *Auto {
 	m.refresh()
 	a.Plan = m.Plan
 	return a
+}
+
+// keep deals with a module whose newest version is left alone: the version that
+// is installed goes on serving, and is due if something has changed under it.
+func (a *Auto) keep(id state.ID, t Target, f *Facts, satisfied map[string]bool) []state.ID {
+	version, ok := f.installed(id.Module, t)
+	if !ok {
+		return nil
+	}
+	satisfied[id.Module] = true
+	old := state.ID{Module: id.Module, Version: version}
+	r := f.Results[t.Key(old)]
+	if old == id || len(r.Stale) == 0 || r.Remembered || r.Err != nil || r.Conf == nil {
+		return nil
+	}
+	return []state.ID{old}
 }
 
 // auto plans the install of one module after those it depends on.

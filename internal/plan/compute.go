@@ -71,7 +71,7 @@ func InstallAll(id state.ID, targets []Target, f *Facts, o Options) *Plan {
 func (m *maker) build(id state.ID, t Target, after []int) int {
 	key := t.Key(id)
 	r := m.f.Results[key]
-	if r.Built && !m.o.Force {
+	if r.sound() && !m.o.Force {
 		m.addFirst(id)
 		m.add(Step{Kind: Note, Reason: AlreadyBuilt, Key: key, Group: m.group(), Why: "already built"})
 		return 0
@@ -101,6 +101,9 @@ func (m *maker) mustBuild(id state.ID, t Target, after []int) int {
 	why := "not built yet"
 	if r.Built {
 		why = "built before; built again"
+	}
+	if len(r.Stale) > 0 {
+		why = "built before; changed since: " + strings.Join(r.Stale, ", ")
 	}
 	return m.add(Step{Kind: Build, Key: key, After: after, Group: m.group(), Why: why, Replace: r.Built, Missing: missing})
 }
@@ -150,12 +153,12 @@ func (m *maker) prepare(t Target, after []int) int {
 func (m *maker) install(id state.ID, t Target, after []int) int {
 	key := t.Key(id)
 	r := m.f.Results[key]
-	if r.Installed && !r.Lost && !m.o.Force {
+	if r.settled() && !m.o.Force {
 		m.add(Step{Kind: Note, Reason: AlreadyInstalled, Key: key, Group: m.group(), Why: "already installed"})
 		return 0
 	}
 	why := "built, not installed"
-	if r.Built {
+	if r.sound() {
 		after = append(slices.Clone(after), some(m.addFirst(id))...)
 	} else {
 		why = "not installed"
@@ -274,9 +277,10 @@ func (m *maker) rebuild(id state.ID, t Target, after []int) {
 }
 
 // Latest returns the modules an autoinstall looks at: the highest version of
-// each name, by upstream's order of versions, in the order of the tree.
+// each name, by upstream's order of versions, in the order of the tree. A
+// retired one counts only where there is no other.
 func (f *Facts) Latest() []state.ID {
-	best := map[string]state.ID{}
+	best := map[string]Module{}
 	var names []string
 	for _, m := range f.Modules {
 		if m.Condition != state.Added {
@@ -285,16 +289,24 @@ func (f *Facts) Latest() []state.ID {
 		name := m.ID.Module
 		if _, ok := best[name]; !ok {
 			names = append(names, name)
-			best[name] = m.ID
-		} else if vercmp.Less(best[name].Version, m.ID.Version) {
-			best[name] = m.ID
+			best[name] = m
+		} else if m.succeeds(best[name]) {
+			best[name] = m
 		}
 	}
 	ids := make([]state.ID, len(names))
 	for i, n := range names {
-		ids[i] = best[n]
+		ids[i] = best[n].ID
 	}
 	return ids
+}
+
+// succeeds reports whether m goes before another version of the same module.
+func (m Module) succeeds(other Module) bool {
+	if m.Retired != other.Retired {
+		return other.Retired
+	}
+	return vercmp.Less(other.ID.Version, m.ID.Version)
 }
 
 // Match plans the install of several modules for one kernel.

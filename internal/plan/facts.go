@@ -26,6 +26,8 @@ type Facts struct {
 type Module struct {
 	ID        state.ID
 	Condition state.Condition
+	// Retired says that it stays until its successor works.
+	Retired bool
 	// Bare is true when the source directory holds a dkms.conf and nothing
 	// to build from (a binaries-only archive).
 	Bare bool
@@ -37,6 +39,11 @@ type Kernel struct{ Headers bool }
 // Result is what is known of a module for a kernel.
 type Result struct {
 	Built, Installed bool
+	// Stale names what has changed under the result since it was built.
+	Stale []string
+	// Remembered says that a build from the same inputs has failed before and
+	// that it isn't worth another one now.
+	Remembered bool
 	// Lost says that an installed object is gone from the kernel's tree.
 	Lost bool
 	// Conf is the conf evaluated for the kernel; Err is why there is none.
@@ -48,6 +55,12 @@ type Result struct {
 	// with, as far as recorded (BUILD_DEPENDS_REBUILD).
 	Recorded map[string]string
 }
+
+// sound reports whether there is a result that nothing has changed under.
+func (r Result) sound() bool { return r.Built && len(r.Stale) == 0 }
+
+// settled reports whether the result is installed and needs no work.
+func (r Result) settled() bool { return r.Installed && !r.Lost && len(r.Stale) == 0 }
 
 // module returns what is known of id.
 func (f *Facts) module(id state.ID) Module {

@@ -39,7 +39,7 @@ func TestPrivateParallel(t *testing.T) {
 		source := filepath.Join(dir, name)
 		mustWrite(t, source+"/name", name)
 		all.Go(func() {
-			err := run.Private([]run.Bind{{Source: source, Target: place}}, func() error {
+			err := run.Private(run.View{Binds: []run.Bind{{Source: source, Target: place}}}, func() error {
 				inside.Done()
 				checked.Wait()
 				runtime.Gosched()
@@ -85,7 +85,7 @@ func TestPrivateThread(t *testing.T) {
 	}
 	mask := syscall.Umask(0o022)
 	defer syscall.Umask(mask)
-	err = run.Private(nil, func() error {
+	err = run.Private(run.View{}, func() error {
 		syscall.Umask(0o077)
 		if err := syscall.Chdir(dir); err != nil {
 			return err
@@ -123,7 +123,7 @@ func TestPrivateLeavesNoThread(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 50 {
-		err := run.Private(nil, func() error {
+		err := run.Private(run.View{}, func() error {
 			inner, err := os.Readlink("/proc/thread-self/ns/mnt")
 			if inner == outer {
 				t.Error("same namespace")
@@ -148,17 +148,17 @@ func TestPrivateLeavesNoThread(t *testing.T) {
 
 func TestPrivateErrors(t *testing.T) {
 	reason := errors.New("reason")
-	if err := run.Private(nil, func() error { return reason }); err != reason {
+	if err := run.Private(run.View{}, func() error { return reason }); err != reason {
 		t.Errorf("error of the function: %v", err)
 	}
-	err := run.Private([]run.Bind{{Source: "/no/such", Target: t.TempDir()}}, func() error {
+	err := run.Private(run.View{Binds: []run.Bind{{Source: "/no/such", Target: t.TempDir()}}}, func() error {
 		t.Error("called")
 		return nil
 	})
 	if err == nil || !strings.Contains(err.Error(), "binding /no/such to ") {
 		t.Errorf("missing source: %v", err)
 	}
-	if err := run.Private(nil, func() error { runtime.Goexit(); return nil }); err == nil {
+	if err := run.Private(run.View{}, func() error { runtime.Goexit(); return nil }); err == nil {
 		t.Error("no error when the function doesn't return")
 	}
 }

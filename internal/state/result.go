@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"dkms-go/internal/kernel"
 )
 
 // RecordFile is the name of the record in a result's directory. Upstream
@@ -19,20 +21,41 @@ const RecordFormat = 1
 
 // Record tells how a result came to be. It is written once, with the result.
 type Record struct {
-	Format   int           `json:"format"`
-	Module   string        `json:"module"`
-	Version  string        `json:"version"`
-	Kernel   string        `json:"kernel"`
-	Arch     string        `json:"arch"`
-	Origin   string        `json:"origin"`
-	Built    time.Time     `json:"built"`
-	Seconds  float64       `json:"seconds"`
-	Tool     string        `json:"tool"`
-	Make     string        `json:"make"`
-	Identity any           `json:"kernel_identity,omitempty"`
-	Signed   bool          `json:"signed"`
-	Depends  []string      `json:"build_depends,omitempty"`
+	Format   int             `json:"format"`
+	Module   string          `json:"module"`
+	Version  string          `json:"version"`
+	Kernel   string          `json:"kernel"`
+	Arch     string          `json:"arch"`
+	Origin   string          `json:"origin"`
+	Built    time.Time       `json:"built"`
+	Seconds  float64         `json:"seconds"`
+	Tool     string          `json:"tool"`
+	Make     string          `json:"make"`
+	Identity kernel.Identity `json:"kernel_identity,omitzero"`
+	Signed   bool            `json:"signed"`
+	Depends  []string        `json:"build_depends,omitempty"`
+	// Source and Settings are digests: of the source, and of the evaluated
+	// conf with what the administrator lays over the source.
+	Source   string `json:"source,omitempty"`
+	Settings string `json:"settings,omitempty"`
+	// WatchesImage says that the build may have read what comes with the
+	// kernel's image and not with its headers.
+	WatchesImage bool `json:"watches_image,omitempty"`
+	// Compiler is the program that compiled.
+	Compiler *Program `json:"compiler_file,omitempty"`
+	// Verified lists what the objects were held against.
+	Verified []string      `json:"verified,omitempty"`
 	Objects  []ObjectEntry `json:"objects"`
+}
+
+// Program tells whether a program is still the same without running it.
+type Program struct {
+	Path string `json:"path"`
+	// Size is in bytes, ModTime in nanoseconds since 1970.
+	Size    int64 `json:"size"`
+	ModTime int64 `json:"mtime"`
+	// Banner is the first line that it prints of its version.
+	Banner string `json:"banner"`
 }
 
 // ObjectEntry is one object of a result.

@@ -124,6 +124,12 @@ func (r *Root) AddOracle() {
 	}
 }
 
+// AddBoot copies the tools of GRUB and systemd-boot into the root.
+func (r *Root) AddBoot() {
+	r.tb.Helper()
+	r.overlay(Path(r.tb, "boot"))
+}
+
 // AddBinary copies bin/dkms into the root as /usr/sbin/dkms, over whatever
 // dkms is there.
 func (r *Root) AddBinary() {

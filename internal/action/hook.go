@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"dkms-go/internal/conf"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/state"
+)
+
+// HookNames lists the hooks of `dkms hook`: who calls each, and when.
+func HookNames() [][2]string {
+	return [][2]string{
+		{"image", "a kernel's image was installed; ends well whatever happens, so that later hooks run"},
+		{"headers", "a kernel's headers were installed"},
+		{"verdict", "the last of a kernel's hooks: fails if a required module has failed"},
+		{"preinst", "a kernel is about to be replaced"},
+		{"prerm", "a kernel is about to be removed"},
+		{"package", "a package with a module was configured: name, version, archive directory, arch, old version"},
+		{"autoinstaller", "start [<kernel>]: as upstream's dkms_autoinstaller"},
+		{"kernel-install", "add|remove <kernel>: as a plugin of kernel-install(8)"},
+		{"pacman", "install|remove, with paths on the standard input"},
+		{"boot", "the machine has started"},
+	}
+}
+
+// Hook does the work of a package manager's hook. A failed module is kept in the
+// tree and shown in one block. It is the hook's failure only if the module is
+// required, see conf.Module.Policy.
+func (e *Engine) Hook(ctx context.Context, name string, args []string, in io.Reader) error {
+	if err := e.RequireRoot(); err != nil {
+		return err
+	}
+	e.hooked = true
+	arg := func(i int) string {
+		if i < len(args) {
+			return args[i]
+		}
+		return ""
+	}
+	switch name {
+	case "image":
+		e.ownInitramfs = true // its own hook makes it next
+		return e.harmless(e.hookKernel(ctx, arg(0), false))
+	case "headers":
+		return e.hookKernel(ctx, arg(0), true)
+	case "verdict":
+		return e.hookVerdict(ctx, arg(0))
+	case "preinst":
+		return nil // what was built stays until its successor works
+	case "prerm":
+		return e.harmless(e.hookRemove(ctx, arg(0)))
+	case "package":
+		return e.hookPackage(ctx, packageArgs{state.ID{Module: arg(0), Version: arg(1)}, arg(2), arg(3)})
+	case "autoinstaller":
+		return e.hookAutoinstaller(ctx, arg(0), arg(1))
+	case "kernel-install":
+		return e.harmless(e.hookKernelInstall(ctx, arg(0), arg(1)))
+	case "pacman":
+		return e.hookPacman(ctx, arg(0), in)
+	case "boot":
+		return e.hookKernel(ctx, "", false)
+	}
+	return failf(Internal, "there is no hook %q", name)
+}
+
+// harmless shows an error and forgets it, for hooks whose failure would keep
+// others from running.
+func (e *Engine) harmless(err error) error {
+	if err == nil {
+		return nil
+	}
+	if f := failed(err); f.Reason == Interrupted {
+		return f
+	} else if !f.Said {
+		e.Explain(e.Err, f)
+	}
+	return nil
+}
+
+// hookTarget is the kernel that a hook names, or the running one.
+func (e *Engine) hookTarget(release string) (plan.Target, error) {
+	var kernels []string
+	if release != "" {
+		kernels = []string{release}
+	}
+	targets, err := e.Targets(kernels, nil, true)
+	if err != nil {
+		return plan.Target{}, err
+	}
+	return targets[0], nil
+}
+
+// hookKernel makes the modules for a kernel of which a package has just come. If
+// headersOnly, it was that of the headers, and a kernel whose image isn't there
+// yet waits for it: what a module reads of the image would be missing from it.
+func (e *Engine) hookKernel(ctx context.Context, release string, headersOnly bool) error {
+	t, err := e.hookTarget(release)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(e.tree.Dir); err != nil || e.disabled() {
+		return nil
+	}
+	unlock, err := e.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if headersOnly && !e.kernel(t).HasImage(e.Paths) {
+		return e.wait(ctx, t, "image", fmt.Sprintf("The image of kernel %s is not there yet. Its package builds the modules; now: dkms autoinstall -k %s", t.Kernel, t.Kernel))
+	}
+	return e.serve(ctx, t)
+}
+
+// wait keeps that the modules for a kernel wait, and says so.
+func (e *Engine) wait(ctx context.Context, t plan.Target, what, hint string) error {
+	if err := e.keepWaiting(ctx, t, e.latest(), what, hint); err != nil {
+		return err
+	}
+	Report(e.Err, e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch}))
+	return nil
+}
+
+// latest are the modules that an autoinstall looks at.
+func (e *Engine) latest() []state.ID {
+	f := &plan.Facts{}
+	for _, id := range e.tree.Modules("", "") {
+		f.Modules = append(f.Modules, plan.Module{ID: id, Condition: e.tree.Condition(id), Retired: e.tree.Retired(id)})
+	}
+	return f.Latest()
+}
+
+// serve installs for a kernel what wants to be, leaves alone what has failed
+// with the same inputs before, and shows all that is missing. The failure is
+// that of a required module. The caller holds the lock.
+func (e *Engine) serve(ctx context.Context, t plan.Target) error {
+	if !e.kernel(t).HasHeaders() {
+		return e.wait(ctx, t, "headers", strings.Join(e.noHeaders(ctx, t).Hint, " "))
+	}
+	e.remember = true
+	done, err := e.autoinstall(ctx, t, state.ID{})
+	if err != nil && failed(err).Reason != AutoinstallFailed {
+		return err
+	}
+	if err == nil && done {
+		err = e.afterwards(ctx, []plan.Target{t})
+	}
+	list := e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch})
+	Report(e.Err, list)
+	if len(requiredFailures(list)) > 0 {
+		return &Failure{Reason: AutoinstallFailed, Err: fmt.Errorf("a required module is missing for kernel %s", t.Kernel), Hint: []string{"What failed, and what to do, is told above."}}
+	}
+	return nil
+}
+
+// hookVerdict fails for a kernel whose required modules have failed.
+func (e *Engine) hookVerdict(ctx context.Context, release string) error {
+	t, err := e.hookTarget(release)
+	if err != nil {
+		return err
+	}
+	if err := e.gate(ctx); err != nil {
+		fmt.Fprintf(e.Err, "Warning: %v\n", err)
+	}
+	list := requiredFailures(e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch}))
+	if len(list) == 0 {
+		return nil
+	}
+	f := failf(AutoinstallFailed, "required modules have failed for kernel %s", t.Kernel)
+	for _, o := range list {
+		f.hint("%s: %s", o.Key().ID, o.Error)
+	}
+	return f.hint("Fix them, or declare them optional: FAILURE_POLICY=optional in %s/<module>.conf. Then: dpkg --configure -a, or dkms hook verdict %s", e.Paths.ConfDir, t.Kernel)
+}
+
+// hookRemove takes out what was made for a kernel that goes. Modules stay
+// registered.
+func (e *Engine) hookRemove(ctx context.Context, release string) error {
+	t, err := e.hookTarget(release)
+	if err != nil {
+		return err
+	}
+	e.ownInitramfs = true // it goes with its kernel
+	if err := e.KernelPrerm(ctx, t); err != nil {
+		return err
+	}
+	if err := e.openGateFor(ctx, t.Kernel); err != nil {
+		fmt.Fprintf(e.Err, "Warning: %v\n", err)
+	}
+	for _, o := range e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch}) {
+		if err := e.tree.DropOutcome(o.Key()); err != nil {
+			return fail(NotWritable, err)
+		}
+	}
+	return e.sweepRetired("")
+}
+
+// hookAutoinstaller answers the calls of an init script (reference 8.2).
+func (e *Engine) hookAutoinstaller(ctx context.Context, verb, release string) error {
+	switch verb {
+	case "start":
+	case "stop", "restart", "force-reload", "status", "reload":
+		return nil
+	default:
+		return failf(BadName, "usage: dkms_autoinstaller {start [<kernel>]|stop|restart|force-reload|status|reload}")
+	}
+	t, err := e.hookTarget(release)
+	if err != nil {
+		return err
+	}
+	if !e.kernel(t).HasHeaders() {
+		fmt.Fprintf(e.Out, "Automatic installation of modules for kernel %s was skipped since its headers are missing.\n", t.Kernel)
+		return nil
+	}
+	if err := e.hookKernel(ctx, t.Kernel, false); err != nil {
+		f := failed(err)
+		return &Failure{Reason: Internal, Err: f.Err, Hint: f.Hint, Said: f.Said}
+	}
+	return nil
+}
+
+// hookKernelInstall is a plugin of kernel-install(8): the initramfs is made by
+// a later one.
+func (e *Engine) hookKernelInstall(ctx context.Context, verb, release string) error {
+	e.ownInitramfs = true
+	switch {
+	case release == "":
+		return nil
+	case verb == "add":
+		return e.hookKernel(ctx, release, false)
+	case verb == "remove":
+		return e.hookRemove(ctx, release)
+	}
+	return nil
+}
+
+// hookPacman reads the paths that a transaction has put in place, or is about to
+// take away (alpm-hooks(5), NeedsTargets): parts of kernels, and sources.
+func (e *Engine) hookPacman(ctx context.Context, verb string, in io.Reader) error {
+	kernels, sources := e.pacmanTargets(in)
+	var worst error
+	keep := func(err error) {
+		if worst == nil {
+			worst = err
+		}
+	}
+	for _, id := range sources {
+		if verb == "remove" {
+			keep(e.Back(ctx, id, nil, true, plan.ToNothing))
+		} else {
+			keep(e.hookPackage(ctx, packageArgs{ID: id}))
+		}
+	}
+	for _, k := range kernels {
+		if verb == "remove" {
+			keep(e.hookRemove(ctx, k))
+		} else {
+			keep(e.hookKernel(ctx, k, false))
+		}
+	}
+	return worst
+}
+
+// pacmanTargets sorts paths below the root into kernels and modules.
+func (e *Engine) pacmanTargets(in io.Reader) (kernels []string, sources []state.ID) {
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		path := "/" + strings.TrimPrefix(strings.TrimSpace(lines.Text()), "/")
+		if filepath.Base(path) == "dkms.conf" {
+			m, err := e.loadFile(context.Background(), state.ID{}, plan.Target{Kernel: unknownKernel}, path, conf.NoExec, io.Discard)
+			if m != nil && err == nil {
+				sources = append(sources, state.ID{Module: m.Name, Version: m.Version})
+			}
+			continue
+		}
+		_, below, ok := strings.Cut(path, e.Paths.InstallTree+"/")
+		if release, _, _ := strings.Cut(below, "/"); ok && !slices.Contains(kernels, release) {
+			kernels = append(kernels, release)
+		}
+	}
+	return kernels, sources
+}

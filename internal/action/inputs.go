@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"dkms-go/internal/conf"
+	"dkms-go/internal/copytree"
+	"dkms-go/internal/kernel"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/run"
+	"dkms-go/internal/state"
+)
+
+// stale names what has changed under a result since it was built: its kernel,
+// the compiler, and with deep, which reads all of the source, the source. A
+// result of another program has no record to compare with. Without headers
+// nothing could be built anew, so nothing is stale.
+func (e *Engine) stale(key state.Key, t plan.Target) []string {
+	if !e.kernel(t).HasHeaders() {
+		return nil
+	}
+	r, err := e.tree.Record(key)
+	if err != nil {
+		return nil
+	}
+	changed := e.identity(t).Changed(r.Identity, r.WatchesImage)
+	if r.Compiler != nil && e.replaced(*r.Compiler) {
+		changed = append(changed, "the compiler")
+	}
+	if e.deep && r.Source != "" {
+		if now, err := e.sourceDigest(key.ID); err == nil && now != r.Source {
+			changed = append(changed, "the source")
+		}
+	}
+	return changed
+}
+
+// identity returns what tells a kernel from others of its release; it is read
+// once.
+func (e *Engine) identity(t plan.Target) kernel.Identity {
+	k := e.kernel(t)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	id, ok := e.identities[t]
+	if !ok {
+		id = k.Identity(e.Paths)
+		e.identities[t] = id
+	}
+	return id
+}
+
+// program describes the file that a command is, without a banner; nil if there
+// is none.
+func (e *Engine) program(name string, environ []string) *state.Program {
+	path, err := run.LookPath(name, environ)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil {
+		return nil
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil
+	}
+	return &state.Program{Path: path, Size: fi.Size(), ModTime: fi.ModTime().UnixNano()}
+}
+
+// banner returns the first line of what a program prints of its version.
+func (e *Engine) banner(path string) string {
+	out, err := run.Cmd{Argv: []string{path, "--version"}, Env: e.baseEnv()}.Output(context.Background())
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return line
+}
+
+// replaced reports whether another program is in the place of the one that
+// compiled a result. It is run only if its file isn't the same any more: a
+// reinstalled package changes nothing.
+func (e *Engine) replaced(was state.Program) bool {
+	now := e.program(was.Path, e.Environ)
+	if now == nil || now.Size == was.Size && now.ModTime == was.ModTime {
+		return false
+	}
+	banner := e.banner(now.Path)
+	return banner != "" && banner != was.Banner
+}
+
+// sourceDigest returns the digest of a module's source; it is read once.
+func (e *Engine) sourceDigest(id state.ID) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if d, ok := e.sources[id]; ok {
+		return d, nil
+	}
+	d, err := copytree.Digest(e.tree.SourceLink(id))
+	if err == nil {
+		e.sources[id] = d
+	}
+	return d, err
+}
+
+// settingsDigest returns the digest of a module's evaluated conf and of what the
+// administrator lays over its source.
+func (e *Engine) settingsDigest(m *conf.Module, id state.ID) string {
+	h := sha256.New()
+	text, _ := json.Marshal(m.Vars) // maps are written in the order of their keys
+	h.Write(text)
+	fmt.Fprintf(h, "%q", m.Env)
+	if overlay, err := copytree.Digest(filepath.Join(e.Paths.ConfDir, id.Module)); err == nil {
+		fmt.Fprintln(h, overlay)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// toolNames are the programs whose arrival or change makes it worth to try a
+// failed build again.
+func (e *Engine) toolNames(t plan.Target) []string {
+	names := []string{"make", "gcc", "cc", "clang", "ld", "ld.lld", "patch", "bash", "perl", "pahole"}
+	if c, err := e.kernel(t).Config(); err == nil {
+		if cc, _, _ := strings.Cut(c.Text("CONFIG_CC_VERSION_TEXT"), " "); cc != "" {
+			names = append(names, cc)
+		}
+	}
+	return names
+}
+
+// inputs returns the digest of all that a build of a module for a kernel is made
+// from, as far as the machine shows it without running anything. It is "" if the
+// source can't be read.
+func (e *Engine) inputs(key state.Key, t plan.Target, m *conf.Module) string {
+	source, err := e.sourceDigest(key.ID)
+	if err != nil {
+		return ""
+	}
+	h := sha256.New()
+	id := e.identity(t)
+	if m == nil || !e.watchesImage(key.ID, m) {
+		id.SystemMap, id.TreeMap, id.DebugMap, id.Image = "", "", "", ""
+	}
+	fmt.Fprintf(h, "%s\n%q\n%q\n", source, id, e.Version)
+	if m != nil {
+		fmt.Fprintln(h, e.settingsDigest(m, key.ID))
+		for _, d := range m.BuildDepends {
+			v, _ := e.tree.Active(t.Key(state.ID{Module: d}))
+			fmt.Fprintf(h, "%q %q\n", d, v)
+		}
+	}
+	for _, name := range e.toolNames(t) {
+		if p := e.program(name, e.Environ); p != nil {
+			fmt.Fprintf(h, "%q %d %d\n", p.Path, p.Size, p.ModTime)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// watchesImage reports whether a build may read what comes with the kernel's
+// image and not with its headers: it has a PRE_BUILD script, or its source names
+// such a file. Too many is safe: it costs one more build when the image comes.
+func (e *Engine) watchesImage(id state.ID, m *conf.Module) bool {
+	if m.PreBuild != "" {
+		return true
+	}
+	found := false
+	filepath.WalkDir(e.tree.SourceLink(id)+"/.", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil
+		}
+		if fi, err := d.Info(); err != nil || fi.Size() > maxScanned {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		if found = imageWords.Match(text); found {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return found
+}
+
+// imageWords matches the names of what comes with a kernel's image.
+var imageWords = regexp.MustCompile(`System\.map|kallsyms\b|\bboot/|\bvmlinux`)
+
+// maxScanned bounds the files of a source that are looked into, in bytes.
+const maxScanned = 1 << 20

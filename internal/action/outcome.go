@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"dkms-go/internal/conf"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/state"
+)
+
+// memorable are the reasons of failures that lie in the module or the kernel,
+// and not in this run or this machine's state.
+func (f *Failure) memorable() bool {
+	return slices.Contains([]Reason{
+		NoConf, PatchPath, PatchFailed, InstallFailed, ObjectMissing, BadConf, NoSource, MakeFailed, MissingDepends,
+		PreInstallFailed, HookFailed, NotVerified,
+	}, f.Reason)
+}
+
+// policy returns the failure policy of a module whose conf may be unknown.
+func (e *Engine) policy(m *conf.Module) string {
+	if m != nil && m.Policy != "" {
+		return m.Policy
+	}
+	return e.Framework.Policy
+}
+
+// account keeps in the tree what became of a step, for status, for ready and for
+// hooks that come later. Losing it in a full disk loses no module: it is only
+// said.
+func (w *performance) account(s plan.Step, f *Failure, errw io.Writer) {
+	key := s.Key
+	if key.Module == "" || key.Kernel == "" || key.Version == "" {
+		return
+	}
+	w.commits.Lock()
+	defer w.commits.Unlock()
+	var err error
+	switch {
+	case f == nil && (s.Kind == plan.Build || s.Kind == plan.Install || s.Kind == plan.Unbuild):
+		err = w.tree.DropOutcome(key)
+	case f == nil || s.Kind != plan.Build && s.Kind != plan.Install && !(s.Kind == plan.Refuse && w.hooked):
+	case f.Soft():
+		err = w.tree.DropOutcome(key)
+	case f.memorable():
+		err = w.keepFailure(key, f)
+	}
+	if err != nil {
+		fmt.Fprintf(errw, "Warning: %v\n", err)
+	}
+}
+
+// keepFailure keeps a failure with the inputs that it came from.
+func (e *Engine) keepFailure(key state.Key, f *Failure) error {
+	t := plan.Target{Kernel: key.Kernel, Arch: key.Arch}
+	m, _ := e.load(context.Background(), key.ID, t, conf.Auto, io.Discard) // nil: its conf may be what failed
+	return e.tree.KeepOutcome(state.Outcome{
+		Module: key.Module, Version: key.Version, Kernel: key.Kernel, Arch: key.Arch,
+		State: state.OutcomeFailed, Required: e.policy(m) == conf.Required, When: time.Now(),
+		Code: e.Code(f), Error: f.headline(), Hints: f.Hint, Inputs: e.inputs(key, t, m),
+	})
+}
+
+// headline is the first real error on one line.
+func (f *Failure) headline() string {
+	text := f.Cause
+	if text == "" {
+		text = f.Error()
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return line
+}
+
+// keepWaiting keeps for each module that would be installed for t by itself that
+// it waits for a package, with what to do about it.
+func (e *Engine) keepWaiting(ctx context.Context, t plan.Target, ids []state.ID, what string, hint string) error {
+	for _, id := range ids {
+		key := t.Key(id)
+		if e.tree.Built(key) {
+			continue
+		}
+		m, err := e.load(ctx, id, t, conf.Auto, e.Err)
+		if err != nil || !m.Autoinstall {
+			continue
+		}
+		err = e.tree.KeepOutcome(state.Outcome{
+			Module: id.Module, Version: id.Version, Kernel: t.Kernel, Arch: t.Arch,
+			State: state.OutcomeWaiting, Waiting: what, Required: e.policy(m) == conf.Required, When: time.Now(),
+			Error: "waiting: " + what, Hints: []string{hint},
+		})
+		if err != nil {
+			return fail(NotWritable, err)
+		}
+	}
+	return nil
+}
+
+// Report writes what was kept of failures and waits as one block: module,
+// kernel, the first real error, the next step.
+func Report(w io.Writer, list []state.Outcome) {
+	var b strings.Builder
+	for _, o := range list {
+		policy := "optional"
+		if o.Required {
+			policy = "required"
+		}
+		fmt.Fprintf(&b, "dkms: %s for kernel %s (%s): %s, %s\n", o.Key().ID, o.Kernel, o.Arch, o.State, policy)
+		fmt.Fprintf(&b, "  %s\n", o.Error)
+		for _, h := range o.Hints {
+			if !strings.Contains(h, o.Error) {
+				fmt.Fprintf(&b, "  %s\n", h)
+			}
+		}
+		if o.State == state.OutcomeFailed {
+			fmt.Fprintf(&b, "  Not tried again until something has changed, or by: dkms install %s -k %s\n", o.Key().ID, o.Kernel)
+		}
+	}
+	io.WriteString(w, b.String())
+}
+
+// Outcomes returns the kept outcomes that a filter matches.
+func (e *Engine) Outcomes(f Filter) []state.Outcome {
+	list := e.tree.Outcomes(state.ID{Module: f.Module, Version: f.Version}, f.Kernel)
+	return slices.DeleteFunc(list, func(o state.Outcome) bool { return f.Arch != "" && o.Arch != f.Arch })
+}
+
+// requiredFailures are those of the outcomes that fail a transaction.
+func requiredFailures(list []state.Outcome) []state.Outcome {
+	return slices.DeleteFunc(slices.Clone(list), func(o state.Outcome) bool { return !o.Required || o.State != state.OutcomeFailed })
+}
+
+// failed wraps any error of a verb.
+func failed(err error) *Failure {
+	var f *Failure
+	if !errors.As(err, &f) {
+		f = fail(Internal, err)
+	}
+	return f
+}

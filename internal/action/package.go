@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"dkms-go/internal/conf"
+	"dkms-go/internal/copytree"
+	"dkms-go/internal/kernel"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/state"
+)
+
+// packageArgs are the arguments of common.postinst (reference 8.3); the version
+// that was configured before makes no difference here.
+type packageArgs struct {
+	state.ID
+	// Archives is the directory of an archive that the package may bring.
+	Archives string
+	Arch     string
+}
+
+// hookPackage registers the module of a package that was just configured, and
+// builds and installs it for every kernel that is there. Before: its source is
+// in the source tree, or an archive is. Nothing that works is deleted first: a
+// kernel keeps its older version until this one is installed for it.
+func (e *Engine) hookPackage(ctx context.Context, a packageArgs) error {
+	if err := requireID(a.ID, "hook package"); err != nil {
+		return err
+	}
+	if e.disabled() {
+		return nil
+	}
+	if err := e.requireWritable(); err != nil {
+		return err
+	}
+	unlock, err := e.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	targets, waiting, err := e.everyKernel(a.Arch)
+	if err != nil {
+		return err
+	}
+	first := plan.Target{Kernel: unknownKernel}
+	if len(targets) > 0 {
+		first = targets[0]
+	}
+	if err := e.registerPackage(ctx, a, first); err != nil {
+		return err
+	}
+	m, err := e.load(ctx, a.ID, first, conf.Auto, e.Err)
+	if err != nil {
+		return confFailure(err)
+	}
+	if !m.Autoinstall {
+		fmt.Fprintf(e.Out, "Not building %s: its dkms.conf does not ask for automatic installation.\n", a.ID)
+		return nil
+	}
+	for _, t := range waiting {
+		if err := e.keepWaiting(ctx, t, []state.ID{a.ID}, "headers", strings.Join(e.noHeaders(ctx, t).Hint, " ")); err != nil {
+			return err
+		}
+	}
+	return e.installPackage(ctx, a.ID, targets)
+}
+
+// everyKernel returns the kernels with headers, and those without: only their
+// image is there.
+func (e *Engine) everyKernel(arch string) (targets, waiting []plan.Target, err error) {
+	_, machine, err := e.Running()
+	if err != nil {
+		return nil, nil, fail(Internal, err)
+	}
+	for _, release := range kernel.Installed(e.Paths) {
+		t := plan.Target{Kernel: release, Arch: arch}
+		if arch == "" {
+			t.Arch = e.arch(release, machine)
+		}
+		switch k := e.kernel(t); {
+		case strings.Contains(release, "BOOT"): // installers' kernels, as upstream
+		case k.HasHeaders():
+			targets = append(targets, t)
+		case k.HasImage(e.Paths):
+			waiting = append(waiting, t)
+		}
+	}
+	return targets, waiting, nil
+}
+
+// registerPackage adds the module, or gives one that is there already its source
+// back: it may be the kept one.
+func (e *Engine) registerPackage(ctx context.Context, a packageArgs, t plan.Target) error {
+	archive := filepath.Join(a.Archives, a.Module+"-"+a.Version+".dkms.tar.gz")
+	if _, err := os.Stat(archive); a.Archives != "" && err == nil {
+		defer func(force bool) { e.Force = force }(e.Force)
+		e.Force = true
+		if _, err := e.unpack(ctx, archive, t); err != nil {
+			return err
+		}
+	}
+	source := e.tree.Source(a.ID)
+	if c := e.tree.Condition(a.ID); c == state.Absent || c == state.Hidden {
+		return e.addStep(ctx, a.ID, t, e.Out, e.Err, false)
+	}
+	if fi, err := os.Stat(source); err != nil || !fi.IsDir() {
+		return e.requireSound(a.ID)
+	}
+	return e.change(func(c *state.Change) error {
+		c.Link(source, e.tree.SourceLink(a.ID))
+		c.Remove(e.tree.KeptSource(a.ID))
+		c.Prune(filepath.Dir(e.tree.KeptSource(a.ID)), e.tree.Dir)
+		return nil
+	})
+}
+
+// installPackage carries out the plan, for kernels side by side, and shows what
+// is missing afterwards.
+func (e *Engine) installPackage(ctx context.Context, id state.ID, targets []plan.Target) error {
+	e.deep = true
+	if len(targets) == 0 {
+		fmt.Fprintf(e.Err, "Warning: no kernel with headers is installed; %s will be built when one comes\n", id)
+	}
+	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, r plan.Result) bool { return other == id || r.Built })
+	if len(targets) > 0 {
+		fmt.Fprintf(e.Out, "Building %s for %s\n", id, kernelList(targets))
+		p := plan.InstallAll(id, targets, f, plan.Options{NoRefresh: e.NoDepmod})
+		if _, err := e.perform(ctx, p, f, false); err != nil {
+			return err
+		}
+	}
+	e.dependents(ctx, id, targets)
+	if err := e.sweepRetired(id.Module); err != nil {
+		return err
+	}
+	if err := e.afterwards(ctx, targets); err != nil {
+		return err
+	}
+	list := e.Outcomes(Filter{Module: id.Module, Version: id.Version})
+	Report(e.Err, list)
+	if bad := requiredFailures(list); len(bad) > 0 {
+		return &Failure{
+			Reason: HookFailed, Status: bad[0].Code, Err: fmt.Errorf("%s is required and could not be installed for every kernel", id),
+			Hint: []string{"What failed, and what to do, is told above."},
+		}
+	}
+	return nil
+}
+
+func kernelList(targets []plan.Target) string {
+	var names []string
+	for _, t := range targets {
+		names = append(names, t.Kernel)
+	}
+	return strings.Join(names, " ")
+}
+
+// dependents tries those modules again that have failed for want of this one.
+func (e *Engine) dependents(ctx context.Context, id state.ID, targets []plan.Target) {
+	e.remember = true
+	for _, o := range e.Outcomes(Filter{}) {
+		t := plan.Target{Kernel: o.Kernel, Arch: o.Arch}
+		if !slices.Contains(targets, t) || o.Module == id.Module {
+			continue
+		}
+		m, err := e.load(ctx, o.Key().ID, t, conf.Auto, e.Err)
+		if err != nil || !slices.Contains(m.BuildDepends, id.Module) {
+			continue
+		}
+		// What fails is kept, and shown by its own hook.
+		_, _ = e.autoinstall(ctx, t, o.Key().ID)
+	}
+}
+
+// retire keeps a module whose package is being replaced: its source, which the
+// package takes away, is copied, and it stays installed where it is.
+func (e *Engine) retire(id state.ID) error {
+	fmt.Fprintf(e.Out, "Keeping %s where it is installed until the new version of its package works.\n", id)
+	if e.tree.Retired(id) {
+		return nil
+	}
+	return e.change(func(c *state.Change) error {
+		kept := e.tree.KeptSource(id)
+		tmp, err := c.Stage(kept)
+		if err == nil {
+			err = copytree.Copy(e.tree.SourceLink(id), tmp)
+		}
+		if err != nil {
+			return fmt.Errorf("keeping the source of %s: %w", id, err)
+		}
+		c.Link(kept, e.tree.SourceLink(id))
+		return nil
+	})
+}
+
+// replacing reports whether this process was started by a maintainer script of
+// a Debian package that is being replaced and not removed: dpkg calls the old
+// `prerm upgrade` before the new version is there (deb-prerm(5)). Only the
+// script's arguments tell.
+func (e *Engine) replacing() bool {
+	if !slices.Contains(e.Environ, "DPKG_MAINTSCRIPT_NAME=prerm") {
+		return false
+	}
+	pid := fmt.Sprint(os.Getppid())
+	for range 8 {
+		words := strings.Split(readFile(filepath.Join(e.Paths.Proc, pid, "cmdline")), "\x00")
+		for i, w := range words {
+			if base := filepath.Base(w); (base == "prerm" || strings.HasSuffix(base, ".prerm")) && i+1 < len(words) {
+				return slices.Contains([]string{"upgrade", "failed-upgrade", "deconfigure"}, words[i+1])
+			}
+		}
+		pid = parentOf(readFile(filepath.Join(e.Paths.Proc, pid, "status")))
+		if pid == "" || pid == "0" {
+			break
+		}
+	}
+	return false
+}
+
+// readFile returns the text of a file, or "".
+func readFile(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// parentOf returns the parent that a process's status names (proc_pid_status(5)).
+func parentOf(status string) string {
+	for line := range strings.Lines(status) {
+		if v, ok := strings.CutPrefix(line, "PPid:"); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
+// sweepRetired takes away retired modules, and their results, where they aren't
+// installed any more; name limits it to one module.
+func (e *Engine) sweepRetired(name string) error {
+	for _, id := range e.tree.Modules(name, "") {
+		if !e.tree.Retired(id) {
+			continue
+		}
+		left := 0
+		err := e.change(func(c *state.Change) error {
+			for _, k := range e.tree.Results(id, "*", "") {
+				if e.tree.Installed(k) {
+					left++
+					continue
+				}
+				c.Remove(e.tree.Result(k))
+				c.Prune(filepath.Dir(e.tree.Result(k)), e.tree.Version(id))
+			}
+			if left == 0 {
+				fmt.Fprintf(e.Out, "Deleting %s: its successor has taken its place.\n", id)
+				e.forget(c, id)
+			}
+			return nil
+		})
+		if err != nil {
+			return fail(NotWritable, err)
+		}
+	}
+	return nil
+}
+
+// forget makes a change delete a module with all that is kept for it.
+func (e *Engine) forget(c *state.Change, id state.ID) {
+	c.Remove(e.tree.Version(id))
+	c.Prune(e.tree.Module(id.Module), e.tree.Dir)
+	for _, dir := range []string{e.tree.KeptLogs(id), e.tree.KeptSource(id), e.tree.OutcomesDir(id)} {
+		c.Remove(dir)
+		c.Prune(filepath.Dir(dir), e.tree.Dir)
+	}
+}

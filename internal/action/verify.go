@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package action
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"dkms-go/internal/abi"
+	"dkms-go/internal/conf"
+	"dkms-go/internal/initramfs"
+	"dkms-go/internal/install"
+	"dkms-go/internal/ko"
+	"dkms-go/internal/plan"
+	"dkms-go/internal/state"
+	"dkms-go/internal/verify"
+)
+
+// abi returns what a kernel offers to objects; it is read once between two
+// installs.
+func (e *Engine) abi(t plan.Target) *abi.Kernel {
+	k := e.kernel(t)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.abis[t]
+	if a == nil {
+		a = abi.Open(e.Paths, k)
+		e.abis[t] = a
+	}
+	return a
+}
+
+// forgetABI makes the next abi see objects that were placed or taken out.
+func (e *Engine) forgetABI(t plan.Target) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.abis, t)
+}
+
+// verifyTarget is what the objects of a module are held against: the kernel, and
+// the results of the modules that it depends on.
+func (e *Engine) verifyTarget(key state.Key, t plan.Target, m *conf.Module) verify.Target {
+	target := verify.Target{Kernel: e.abi(t), Certificates: e.certificates()}
+	for _, d := range m.BuildDepends {
+		for _, id := range e.tree.Modules(d, "") {
+			files, _ := os.ReadDir(e.tree.Objects(t.Key(id)))
+			for _, f := range files {
+				if _, _, ok := ko.SplitName(f.Name()); ok {
+					target.Exporters = append(target.Exporters, filepath.Join(e.tree.Objects(t.Key(id)), f.Name()))
+				}
+			}
+		}
+	}
+	return target
+}
+
+// certificates are those of this machine's own keys, as far as they can be read.
+func (e *Engine) certificates() []*x509.Certificate {
+	var list []*x509.Certificate
+	for _, path := range []string{e.Framework.MOKCertificate, filepath.Join(e.Paths.MOKDir, "mok.pub"), filepath.Join(e.Paths.ShimMOKDir, "MOK.der")} {
+		der, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		if cert, err := x509.ParseCertificate(der); err == nil {
+			list = append(list, cert)
+		}
+	}
+	return list
+}
+
+// Verdict is one object of `dkms verify`.
+type Verdict struct {
+	Key state.Key
+	// Installed says that the object is the one in the kernel's tree.
+	Installed bool
+	verify.Report
+}
+
+// Verify tells of each object of the results that a filter matches whether its
+// kernel would load it; nothing is loaded. An installed object is judged where
+// it is installed: whether it is there, whether modprobe would take it, and
+// whether the initramfs has it if it belongs there. The error is that something
+// is refused, or that nothing matches.
+func (e *Engine) Verify(ctx context.Context, f Filter) ([]Verdict, error) {
+	var all []Verdict
+	for _, id := range e.tree.Modules(f.Module, f.Version) {
+		for _, k := range e.tree.Results(id, f.Kernel, f.Arch) {
+			verdicts, err := e.verifyResult(ctx, k)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, verdicts...)
+		}
+	}
+	if len(all) == 0 && f.Module != "" {
+		return nil, failf(NotAdded, "nothing is built of %s", f.Module).hint("`dkms status` lists what is.")
+	}
+	for _, v := range all {
+		if v.Refused() {
+			return all, &Failure{Reason: NotVerified, Err: fmt.Errorf("kernel %s would not load what is there of %s", v.Key.Kernel, v.Key.ID), Said: true}
+		}
+	}
+	return all, nil
+}
+
+// verifyResult judges the objects of one result.
+func (e *Engine) verifyResult(ctx context.Context, k state.Key) ([]Verdict, error) {
+	t := plan.Target{Kernel: k.Kernel, Arch: k.Arch}
+	record, _ := e.tree.Record(k) // one made by upstream has none
+	installed := e.tree.Installed(k)
+	job := install.Job{Key: k, Tree: e.tree, Paths: e.Paths, Dir: e.installDir}
+	var files []verify.File
+	var lost []verify.Report
+	for _, o := range e.expected(ctx, k, record) {
+		path, ok := install.Find(e.tree.Objects(k), o.Name)
+		if installed {
+			path = job.Located(o.Name, o.Location)
+			ok = path != ""
+		}
+		if !ok {
+			lost = append(lost, verify.Report{Name: o.Name + ".ko", Problems: []verify.Problem{{Code: verify.Unreadable, Refuse: true, Text: "is not there"}}})
+			continue
+		}
+		files = append(files, verify.File{Name: filepath.Base(path), Path: path})
+	}
+	m, err := e.load(ctx, k.ID, t, conf.NoExec, e.Err)
+	if m == nil || err != nil {
+		m = &conf.Module{}
+	}
+	reports := append(verify.Objects(files, e.verifyTarget(k, t, m)), lost...)
+	if installed {
+		e.verifyPlace(t, m, reports)
+	}
+	var all []Verdict
+	for _, r := range reports {
+		all = append(all, Verdict{Key: k, Installed: installed, Report: r})
+	}
+	return all, nil
+}
+
+// verifyPlace adds what is wrong with the places of installed objects: another
+// file of that name would win, or the initramfs has another or none.
+func (e *Engine) verifyPlace(t plan.Target, m *conf.Module, reports []verify.Report) {
+	var paths []string
+	for _, r := range reports {
+		if r.Path != "" {
+			paths = append(paths, r.Path)
+		}
+	}
+	if e.kernel(t).HasImage(e.Paths) {
+		for _, s := range verify.Shadowed(e.Paths.KernelTree(t.Kernel), paths) {
+			text := "is not in modules.dep: run depmod -a " + t.Kernel
+			if s.Winner != "" {
+				text = "is shadowed: modprobe takes " + s.Winner
+			}
+			addProblem(reports, s.Path, verify.Problem{Code: "shadowed", Refuse: true, Text: text})
+		}
+	}
+	held, err := e.inInitramfs(t, m, paths)
+	for i := range reports {
+		if err != nil {
+			reports[i].Unchecked = append(reports[i].Unchecked, err.Error())
+		}
+	}
+	for path, held := range held {
+		if held != initramfs.Same {
+			addProblem(reports, path, verify.Problem{Code: "initramfs", Refuse: true, Text: fmt.Sprintf("belongs into the initramfs, which has %s", held)})
+		}
+	}
+}
+
+func addProblem(reports []verify.Report, path string, p verify.Problem) {
+	for i := range reports {
+		if reports[i].Path == path {
+			reports[i].Problems = append(reports[i].Problems, p)
+		}
+	}
+}
+
+// inInitramfs tells of installed objects that belong into the kernel's initramfs
+// what it has of them.
+func (e *Engine) inInitramfs(t plan.Target, m *conf.Module, paths []string) (map[string]initramfs.Held, error) {
+	image, ok := initramfs.Find(e.Paths, t.Kernel)
+	if !ok || len(paths) == 0 {
+		return nil, nil
+	}
+	byName := map[string]string{}
+	var names []string
+	for _, path := range paths {
+		name, _, _ := ko.SplitName(filepath.Base(path))
+		byName[name] = path
+		names = append(names, name)
+	}
+	belong, err := initramfs.Belongs(e.Paths, initramfs.Question{Release: t.Kernel, Objects: names, ByConf: m.Initramfs, Env: e.baseEnv()})
+	if err != nil || len(belong) == 0 {
+		return nil, err
+	}
+	wanted := map[string]bool{}
+	for _, b := range belong {
+		wanted[initramfs.Normal(b.Object)] = true
+	}
+	objects, err := initramfs.Read(image, func(name string) bool { return wanted[name] })
+	if err != nil {
+		return nil, err
+	}
+	held := map[string]initramfs.Held{}
+	for _, b := range belong {
+		if data, err := ko.Read(byName[b.Object]); err == nil {
+			held[byName[b.Object]] = initramfs.Compare(objects, b.Object, data)
+		}
+	}
+	return held, nil
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"dkms-go/internal/action"
+)
+
+// hook runs one of the hooks that packages call.
+func hook(ctx context.Context, c *command) error {
+	words := c.args.rest
+	var names []string
+	for _, h := range action.HookNames() {
+		names = append(names, h[0])
+	}
+	if len(words) == 0 {
+		return usageError("hook needs a name: %s", strings.Join(names, ", "))
+	}
+	if !slices.Contains(names, words[0]) {
+		return usageError("%q is no hook%s", words[0], didYouMean(words[0], names))
+	}
+	return c.engine.Hook(ctx, words[0], words[1:], c.io.In)
+}
+
+// hookHelp lists the hooks.
+func hookHelp() string {
+	var b strings.Builder
+	b.WriteString("\nHooks:\n")
+	for _, h := range action.HookNames() {
+		fmt.Fprintf(&b, "  %-16s %s\n", h[0], h[1])
+	}
+	return b.String()
+}
