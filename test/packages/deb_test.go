@@ -13,6 +13,7 @@ import (
 // From the distribution's dkms to dkms-go and back: with framework.conf as it
 // was installed, edited, and with the distribution's package purged between.
 func TestSwitch(t *testing.T) {
+	t.Parallel()
 	k := lab.AptKernels(t)
 	root := distribution(t)
 	hooksBefore := tree(t, root, "etc/kernel")
@@ -72,6 +73,7 @@ func debName(t *testing.T) string {
 
 // Where no dkms was.
 func TestFresh(t *testing.T) {
+	t.Parallel()
 	root := lab.AptRoot(t)
 	before := tree(t, root, "etc/kernel", "usr/share/man", "usr/lib/systemd")
 	name := root.AddDeb(lab.Deb(t))
@@ -101,6 +103,7 @@ func TestFresh(t *testing.T) {
 // An edited framework.conf of ours stays in force with the distribution's dkms,
 // and is back in its place with dkms-go.
 func TestFreshEdited(t *testing.T) {
+	t.Parallel()
 	root := lab.AptRoot(t)
 	name := root.AddDeb(lab.Deb(t))
 	root.MustApt("install", name)
@@ -133,6 +136,7 @@ func TestFreshEdited(t *testing.T) {
 
 // From dkms-go to a later dkms-go.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	root := lab.AptRoot(t)
 	root.MustApt("install", root.AddDeb(lab.Deb(t)))
 	later := relabel(t, root)

@@ -42,6 +42,7 @@ func rpm(root *lab.Root, args ...string) lab.Result {
 }
 
 func TestRpm(t *testing.T) {
+	t.Parallel()
 	kernel := lab.AptKernels(t).Cloud
 	root := rpmRoot(t, kernel)
 	lab.MustExec(t, "install", "-m", "644", lab.Rpm(t), root.Path("root/dkms-go.rpm"))
