@@ -19,10 +19,13 @@ import (
 	"dkms-go/internal/state"
 )
 
-// afterwards runs the administrator's post_transaction command once a change
-// has succeeded. Its output goes to <tree>/post_transaction.log; its failure is
+// afterwards looks after the boot gate, and runs the administrator's
+// post_transaction command, once a change has succeeded. Its output goes to <tree>/post_transaction.log; its failure is
 // shown and changes nothing.
 func (e *Engine) afterwards(ctx context.Context, targets []plan.Target) error {
+	if !e.hooked { // hooks do it at their end
+		e.watchGate(ctx)
+	}
 	if e.Framework.PostTransaction == "" || e.DryRun {
 		return nil
 	}
@@ -87,12 +90,7 @@ func (e *Engine) heldByRPM(id state.ID) bool {
 // grandparent returns the process that started our parent, rpm when the parent
 // is a scriptlet, and when it began, in the form of `ps -o lstart`.
 func (e *Engine) grandparent() (pid, begun string) {
-	status, _ := os.ReadFile(filepath.Join(e.Paths.Proc, strconv.Itoa(os.Getppid()), "status"))
-	for _, line := range strings.Split(string(status), "\n") {
-		if v, ok := strings.CutPrefix(line, "PPid:"); ok {
-			pid = strings.TrimSpace(v)
-		}
-	}
+	pid = parentOf(readFile(filepath.Join(e.Paths.Proc, strconv.Itoa(os.Getppid()), "status")))
 	out, err := run.Cmd{Argv: []string{"ps", "-o", "lstart", "--no-headers", "-p", pid}, Env: e.Environ}.Output(context.Background())
 	if err == nil {
 		return pid, strings.TrimSpace(string(out))

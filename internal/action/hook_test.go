@@ -349,3 +349,44 @@ func TestPacmanHook(t *testing.T) {
 	run("remove", "src/m-1/dkms.conf")
 	m.wantStatus("")
 }
+
+// The boot default stays at the kernel that has its modules until the new one
+// has them as well.
+func TestBootGate(t *testing.T) {
+	m := newMachine(t)
+	m.set.Framework.BootGate = true
+	m.set.Paths.LoaderRoots = []string{m.root + "/efi"}
+	arrives := func(k string) {
+		m.put("boot/vmlinuz-"+k, "image")
+		m.put("efi/vmlinuz-"+k, "image")
+		m.put("efi/loader/entries/"+k+".conf", "title Linux\nversion "+k+"\nlinux /vmlinuz-"+k+"\n")
+		m.put("lib/modules/"+k+"/modules.dep", "updates/dkms/m.ko:\n")
+	}
+	const loader = "timeout 3\ndefault 6*.conf\n"
+	m.put("efi/loader/loader.conf", loader)
+	arrives(k1.Kernel)
+	id := m.source("m/1")
+	m.must(m.install(id, k1))
+	arrives(k2.Kernel)
+	m.put("lib/modules/6.2.0/build/Makefile", "all:\n\t@echo 'm.c:1:1: error: API has changed'; exit 1\n")
+
+	m.must(m.hook("image", k2.Kernel))
+	if m.read("efi/loader/loader.conf") != loader {
+		t.Error("the image's hook was too early to touch the default")
+	}
+	m.must(m.hook("verdict", k2.Kernel))
+	m.wantSaid("The boot default is held at kernel 6.1.0")
+	if text := m.read("efi/loader/loader.conf"); !strings.Contains(text, "\ndefault 6.1.0.conf\n") {
+		t.Errorf("loader.conf is %q\n%s", text, m.said())
+	}
+	_, err := m.engine().Ready(context.Background(), k2.Kernel, "")
+	m.reason(err, NotReady)
+
+	// Whatever makes the new kernel ready gives it free.
+	m.put("lib/modules/6.2.0/build/Makefile", kbuild)
+	m.must(m.install(id, k2))
+	m.wantSaid("The boot default is free again.")
+	if text := m.read("efi/loader/loader.conf"); text != loader {
+		t.Errorf("loader.conf is %q", text)
+	}
+}

@@ -135,14 +135,21 @@ func (e *Engine) moduleReady(ctx context.Context, t plan.Target, m *ModuleReadin
 	return nil
 }
 
+// watchGate is gate for verbs that have done their work: what goes wrong with
+// the boot default is told, and not their failure.
+func (e *Engine) watchGate(ctx context.Context) {
+	if !e.Framework.BootGate || e.DryRun || ctx.Err() != nil {
+		return
+	}
+	if err := e.gate(ctx); err != nil {
+		fmt.Fprintf(e.Err, "Warning: %v\n", err)
+	}
+}
+
 // gate holds the boot default at the newest kernel that is ready as long as the
-// one that would boot is not, and lets go of it once the newest is ready; only
-// where framework.conf says boot_gate=on. A kernel that was chosen for one boot
+// one that would boot is not, and lets go of it once the newest is ready. A kernel that was chosen for one boot
 // only is the administrator's choice: it is only told of.
 func (e *Engine) gate(ctx context.Context) error {
-	if !e.Framework.BootGate {
-		return nil
-	}
 	next, err := boot.Next(e.Paths)
 	if err != nil {
 		return fmt.Errorf("looking at the boot default: %w", err)
