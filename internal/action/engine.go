@@ -24,6 +24,7 @@ import (
 	"dkms-go/internal/distro"
 	"dkms-go/internal/host"
 	"dkms-go/internal/kernel"
+	"dkms-go/internal/ko"
 	"dkms-go/internal/mok"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/run"
@@ -83,7 +84,9 @@ type Engine struct {
 	commits    sync.Mutex // one change of state at a time
 	keys       sync.Mutex // one look for the signing key at a time
 
-	realUname sync.Once // builds were told the wrong uname, and people of it
+	kmod      sync.Once
+	readables []ko.Compression // of kmod
+	realUname sync.Once        // builds were told the wrong uname, and people of it
 }
 
 // New returns an engine. The error is a *Failure if os-release is missing.

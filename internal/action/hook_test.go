@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -146,6 +147,37 @@ func TestHeadersUpgradedInPlace(t *testing.T) {
 	}
 	if n := m.compiles(); n != 3 || m.has("tree/.outcome") {
 		t.Errorf("%d builds, want 3", n)
+	}
+}
+
+// Another compiler makes what it built stale, the same one reinstalled doesn't.
+func TestCompilerReplaced(t *testing.T) {
+	m := newMachine(t)
+	real, err := exec.LookPath("gcc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := func(version string) {
+		m.tool("gcc", `case $1 in --version) echo "gcc `+version+`";; *) exec `+real+` "$@";; esac`)
+	}
+	compiler("12.2")
+	id := m.source("m/1")
+	m.must(m.install(id, k1))
+	stale := func() []string { return m.engine().Status(context.Background(), Filter{})[0].Stale }
+	if s := stale(); len(s) != 0 {
+		t.Errorf("stale from the start: %v", s)
+	}
+	compiler("12.2")
+	if s := stale(); len(s) != 0 {
+		t.Errorf("stale by the same compiler: %v", s)
+	}
+	compiler("13.1")
+	if s := stale(); len(s) != 1 || s[0] != "the compiler" {
+		t.Errorf("stale: %v", s)
+	}
+	m.must(m.engine().Autoinstall(context.Background(), []plan.Target{k1}, state.ID{}))
+	if s := stale(); len(s) != 0 {
+		t.Errorf("stale after a rebuild: %v", s)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"dkms-go/internal/abi"
 	"dkms-go/internal/conf"
@@ -15,6 +17,7 @@ import (
 	"dkms-go/internal/install"
 	"dkms-go/internal/ko"
 	"dkms-go/internal/plan"
+	"dkms-go/internal/run"
 	"dkms-go/internal/state"
 	"dkms-go/internal/verify"
 )
@@ -43,7 +46,7 @@ func (e *Engine) forgetABI(t plan.Target) {
 // verifyTarget is what the objects of a module are held against: the kernel, and
 // the results of the modules that it depends on.
 func (e *Engine) verifyTarget(key state.Key, t plan.Target, m *conf.Module) verify.Target {
-	target := verify.Target{Kernel: e.abi(t), Certificates: e.certificates()}
+	target := verify.Target{Kernel: e.abi(t), Certificates: e.certificates(), Readable: e.readable()}
 	for _, d := range m.BuildDepends {
 		for _, id := range e.tree.Modules(d, "") {
 			files, _ := os.ReadDir(e.tree.Objects(t.Key(id)))
@@ -55,6 +58,24 @@ func (e *Engine) verifyTarget(key state.Key, t plan.Target, m *conf.Module) veri
 		}
 	}
 	return target
+}
+
+// readable are the compressions that this machine's kmod reads, by the features
+// that it lists; nil if it isn't there. It is asked once.
+func (e *Engine) readable() []ko.Compression {
+	e.kmod.Do(func() {
+		out, err := run.Cmd{Argv: []string{"kmod", "--version"}, Env: e.baseEnv()}.Output(context.Background())
+		if err != nil {
+			return
+		}
+		e.readables = []ko.Compression{ko.None}
+		for feature, c := range map[string]ko.Compression{"+ZSTD": ko.Zstd, "+XZ": ko.XZ, "+ZLIB": ko.Gzip} {
+			if slices.Contains(strings.Fields(string(out)), feature) {
+				e.readables = append(e.readables, c)
+			}
+		}
+	})
+	return e.readables
 }
 
 // certificates are those of this machine's own keys, as far as they can be read.
