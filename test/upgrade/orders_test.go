@@ -20,7 +20,12 @@ func plain(version string) module { return module{name: "plain", version: versio
 // backup drivers do; without, its address is 0.
 var symtoy = module{
 	name: "symtoy", version: "1.0", conf: `PRE_BUILD="conf.sh ${kernelver}"`,
-	code: "#include \"symtoy.h\"\nstatic const char made[] __attribute__((used)) = KFREE_ADDR ? \"symtoy: complete\" : \"symtoy: incomplete\";",
+	code: `#include "symtoy.h"
+#if KFREE_ADDR
+static const char made[] __attribute__((used)) = "symtoy: complete";
+#else
+static const char made[] __attribute__((used)) = "symtoy: incomplete";
+#endif`,
 	files: map[string]string{"conf.sh": `#!/bin/sh
 address=$(sed -n 's/ T kfree$//p' "/boot/System.map-$1" 2>/dev/null)
 echo "#define KFREE_ADDR 0x${address:-0}UL" >symtoy.h
