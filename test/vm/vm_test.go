@@ -18,25 +18,33 @@ echo "guest: $(cat /proc/version)"
 echo "guest: acpi_call $(cat /sys/module/acpi_call/srcversion) $(cat /sys/module/acpi_call/initstate)"
 `
 
-// A module named for the initramfs is installed for a kernel whose headers are
-// there, and the kernel's image arrives by apt. The kernel then boots in a virtual machine and loads
-// the module both ways: by modprobe of the booted root, and by what is in its
-// own initramfs.
+// A machine with a module of the archive, named for the initramfs, gets a kernel
+// by apt: its image, and the headers a transaction later. The kernel then boots
+// in a virtual machine and loads the module both ways: by modprobe of the booted
+// root, and by what is in its own initramfs.
 func TestModuleLoadsInItsKernel(t *testing.T) {
 	release := lab.AptKernels(t).Cur // the cloud kernels have no 9p
 	root := lab.AptRoot(t)
-	root.AddBinary()
-	p := root.AddPackage("acpi-call-dkms")
-	if err := os.WriteFile(root.Path("etc/initramfs-tools/modules"), []byte("acpi_call\n"), 0o644); err != nil {
-		t.Fatal(err)
+	for file, text := range map[string]string{
+		"etc/initramfs-tools/modules": "acpi_call\n",
+		// Only what is named: hundreds of other modules would take minutes.
+		"etc/initramfs-tools/conf.d/few": "MODULES=list\n",
+	} {
+		if err := os.WriteFile(root.Path(file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	// Only what is named: hundreds of other modules would take minutes.
-	if err := os.WriteFile(root.Path("etc/initramfs-tools/conf.d/few"), []byte("MODULES=list\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	root.MustApt("install", "linux-headers-"+release)
-	root.MustRun("dkms", "install", p.Module+"/"+p.Version, "-k", release)
+	root.MustApt("install", root.AddDeb(lab.Deb(t)), "acpi-call-dkms")
 	root.MustApt("install", "linux-image-"+release)
+	out := root.MustApt("install", "linux-headers-"+release)
+	if want := "Updating the initramfs of kernel " + release; strings.Count(out.Stdout, want) != 1 {
+		t.Errorf("the initramfs wasn't updated once:\n%s", out.Stdout)
+	}
+	for _, command := range [][]string{{"verify"}, {"ready", "-k", release, "--templatekernel", release}} {
+		if res := root.Run("dkms", command...); res.Code != 0 || res.Stdout == "" {
+			t.Errorf("dkms %s: exit code %d\n%s%s", command, res.Code, res.Stdout, res.Stderr)
+		}
+	}
 
 	object := root.Path("lib/modules", release, "updates/dkms/acpi_call.ko")
 	srcversion := strings.TrimSpace(lab.MustExec(t, "modinfo", "-F", "srcversion", object).Stdout)
