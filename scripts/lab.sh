@@ -55,7 +55,7 @@ apt_cached=(dracut grub2-common rpm systemd)
 # What base_packages lack for grub-mkconfig, bootctl and kernel-install.
 boot_packages=(
   grub-common grub2-common libdevmapper1.02.1
-  systemd-boot systemd libsystemd-shared libip4tc2
+  systemd-boot systemd-boot-efi systemd libsystemd-shared libip4tc2
 )
 
 # begin NAME: prints a fresh temporary directory that becomes $LAB/NAME.

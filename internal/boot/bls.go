@@ -14,14 +14,12 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-
-	"dkms-go/internal/host"
 )
 
 // maxEntryFile bounds one entry's file in bytes.
 const maxEntryFile = 64 << 10
 
-// blsEntry is one entry of the Boot Loader Specification, type 1
+// blsEntry is one entry of the Boot Loader Specification
 // (https://uapi-group.org/specifications/specs/boot_loader_specification/).
 type blsEntry struct {
 	file string // its name
@@ -29,13 +27,13 @@ type blsEntry struct {
 	// systemd-boot compares it.
 	id                                            string
 	title, version, machine, sortKey, linux, arch string
-	efi                                           string
-	triesLeft, triesDone                          int // -1 without counters
+	efi, uname                                    string // uname is the release in a unified kernel image
+	triesLeft, triesDone                          int    // -1 without counters
 }
 
 // readEntries reads loader/entries/*.conf below the directories. Of two files
 // with one name the first counts.
-func readEntries(p host.Paths, roots []string) ([]blsEntry, error) {
+func readEntries(roots []string) ([]blsEntry, error) {
 	var all []blsEntry
 	seen := map[string]bool{}
 	for _, root := range roots {
@@ -94,10 +92,11 @@ func parseEntry(name, text string) (blsEntry, bool) {
 }
 
 // count takes the counters of boot attempts out of the file's name:
-// "name+LEFT-DONE.conf" or "name+LEFT.conf".
+// "name+LEFT-DONE.conf" or "name+LEFT.conf", or the same with ".efi".
 func (e *blsEntry) count() {
 	e.id = strings.ToLower(e.file)
-	stem := strings.TrimSuffix(e.id, ".conf")
+	ext := filepath.Ext(e.id)
+	stem := strings.TrimSuffix(e.id, ext)
 	i := strings.LastIndexByte(stem, '+')
 	if i < 0 {
 		return
@@ -113,7 +112,7 @@ func (e *blsEntry) count() {
 			return
 		}
 	}
-	e.id, e.triesLeft, e.triesDone = stem[:i]+".conf", int(l), int(d)
+	e.id, e.triesLeft, e.triesDone = stem[:i]+ext, int(l), int(d)
 }
 
 // efiArch is the name that UEFI has for an architecture, or "".

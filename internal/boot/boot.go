@@ -88,20 +88,16 @@ func open(p host.Paths) (menu, error) {
 	if err != nil {
 		return nil, err
 	}
-	sd, err := openSystemd(p)
-	if err != nil {
-		return nil, err
+	// In this order nothing is read that isn't needed: users may not read an
+	// EFI system partition.
+	loaders := []func(host.Paths) (menu, error){openGRUB, openSystemd}
+	if strings.HasPrefix(info, "systemd-boot") {
+		slices.Reverse(loaders)
 	}
-	if sd != nil && strings.HasPrefix(info, "systemd-boot") {
-		return sd, nil
-	}
-	switch grub, err := openGRUB(p); {
-	case err != nil:
-		return nil, err
-	case grub != nil:
-		return grub, nil
-	case sd != nil:
-		return sd, nil
+	for _, open := range loaders {
+		if m, err := open(p); m != nil || err != nil {
+			return m, err
+		}
 	}
 	return noLoader{p}, nil
 }

@@ -133,7 +133,7 @@ func search(m *entry, fits func(*entry) bool) string {
 }
 
 // mkconfig returns the command that makes grub.cfg again, if it reads
-// default/grub.d as Debian's does (debian/patches/mkconfig-*), else nil.
+// default/grub.d as Debian's does (debian/patches/default-grub-d.patch), else nil.
 func mkconfig(cfg string) ([]string, error) {
 	for _, name := range []string{"grub-mkconfig", "grub2-mkconfig"} {
 		path, err := run.LookPath(name, os.Environ())
@@ -155,9 +155,10 @@ func mkconfig(cfg string) ([]string, error) {
 	return nil, nil
 }
 
-// update runs the command that makes grub.cfg again.
+// update runs the command that makes grub.cfg again. It isn't interrupted:
+// grub-mkconfig prepares the file aside, but then copies it in place.
 func (g *grub) update(ctx context.Context, command []string) error {
-	if _, err := (run.Cmd{Argv: command}).Output(ctx); err != nil {
+	if _, err := (run.Cmd{Argv: command}).Output(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("making %s again: %w", g.cfg(), err)
 	}
 	return syncDir(g.dir)
@@ -187,25 +188,26 @@ func (g *grub) pinDefault(ctx context.Context, command []string, r, entry string
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return false, fmt.Errorf("holding the boot default at %s: %w", r, err)
 	}
-	err = replaceFile(path, text)
-	if err == nil {
-		err = g.update(ctx, command)
+	back := func() error {
+		if found {
+			return replaceFile(path, string(before))
+		}
+		err := removeFile(path)
+		if made {
+			os.Remove(dir)
+		}
+		return err
 	}
-	if err == nil {
-		err = g.effect(r)
+	if err := replaceFile(path, text); err != nil {
+		return false, errors.Join(err, back())
 	}
-	if err == nil {
-		return true, nil
+	if err := g.update(ctx, command); err != nil { // grub.cfg is as it was
+		return false, errors.Join(fmt.Errorf("holding the boot default at %s: %w", r, err), back())
 	}
-	err = fmt.Errorf("holding the boot default at %s: %w", r, err)
-	if found {
-		return false, errors.Join(err, replaceFile(path, string(before)), g.update(ctx, command))
+	if err := g.effect(r); err != nil {
+		return false, errors.Join(fmt.Errorf("holding the boot default at %s: %w", r, err), back(), g.update(ctx, command))
 	}
-	back := removeFile(path)
-	if made {
-		os.Remove(dir)
-	}
-	return false, errors.Join(err, back, g.update(ctx, command))
+	return true, nil
 }
 
 // effect reads grub.cfg and grubenv from disk and returns an error unless r is

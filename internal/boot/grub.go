@@ -203,7 +203,7 @@ func number(s string) (n int, whole bool) {
 // blscfg shows them: by file name, the highest version first. Their ids are
 // the names of the files without ".conf".
 func blsMenu(p host.Paths) ([]*entry, error) {
-	found, err := readEntries(p, []string{p.Boot})
+	found, err := readEntries([]string{p.Boot})
 	if err != nil {
 		return nil, err
 	}

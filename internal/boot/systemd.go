@@ -39,9 +39,14 @@ func openSystemd(p host.Paths) (menu, error) {
 		}
 	}
 	var err error
-	if s.entries, err = readEntries(p, p.LoaderRoots); err != nil {
+	if s.entries, err = readEntries(p.LoaderRoots); err != nil {
 		return nil, err
 	}
+	images, err := readUnified(p.LoaderRoots)
+	if err != nil {
+		return nil, err
+	}
+	s.entries = append(s.entries, images...)
 	if s.conf == "" && len(s.entries) == 0 {
 		return nil, nil
 	}
@@ -97,8 +102,16 @@ func (s *systemd) choose(oneShot, text string) (Choice, error) {
 		i, why = 0, "the first entry: no default is set that names one"
 	}
 	e := s.entries[i]
-	r := release(s.paths, e.linux, e.version)
+	r := s.release(e)
 	return Choice{Release: r, Default: r, Loader: SystemdBoot, Entry: e.file, Why: why, OneShot: shot}, nil
+}
+
+// release returns the kernel release of an entry, or "".
+func (s *systemd) release(e blsEntry) string {
+	if isRelease(e.uname) {
+		return e.uname
+	}
+	return release(s.paths, e.linux, e.version)
 }
 
 // find returns the place of the first entry whose id matches the pattern, with
@@ -112,7 +125,7 @@ func (s *systemd) find(pattern string) int {
 		return -1
 	}
 	return slices.IndexFunc(s.entries, func(e blsEntry) bool {
-		for _, id := range []string{e.id, strings.TrimSuffix(e.id, ".conf")} {
+		for _, id := range []string{e.id, strings.TrimSuffix(strings.TrimSuffix(e.id, ".conf"), ".efi")} {
 			if ok, err := filepath.Match(pattern, id); err == nil && ok {
 				return true
 			}
@@ -124,7 +137,7 @@ func (s *systemd) find(pattern string) int {
 // entryOf returns the first entry of the menu for a release.
 func (s *systemd) entryOf(r string) (blsEntry, error) {
 	for _, e := range s.entries {
-		if release(s.paths, e.linux, e.version) == r {
+		if s.release(e) == r {
 			if strings.ContainsAny(e.id, "*?[\\\"# \t\r\n") {
 				return e, fmt.Errorf("holding the boot default at %s: the entry's name %q has characters that mean something in loader.conf", r, e.id)
 			}

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"dkms-go/internal/boot"
 	"dkms-go/test/lab"
 )
 
@@ -31,6 +33,9 @@ func newSystemd(t *testing.T) *machine {
 	m.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
 	m.write("etc/kernel/entry-token", "debian\n")
 	m.write("etc/kernel/install.conf", "layout=bls\n")
+	// In place of the one that runs depmod, which takes long.
+	m.write("etc/kernel/install.d/50-depmod.install", "#!/bin/sh\n")
+	lab.MustExec(t, "chmod", "755", m.Path("etc/kernel/install.d/50-depmod.install"))
 	m.write("etc/kernel/cmdline", "root=/dev/vda1 ro\n")
 	for _, r := range []string{m.older, m.newer} {
 		m.MustRun("env", "BOOT_ROOT=/efi", "kernel-install", "add", r, "/boot/vmlinuz-"+r, "/boot/initrd.img-"+r)
@@ -38,15 +43,17 @@ func newSystemd(t *testing.T) *machine {
 	return m
 }
 
-// bootctl returns what `bootctl list` says: the ids in the order of the menu,
-// and the default.
-func (m *machine) bootctl() (ids []string, standard string) {
+// list runs `bootctl list`.
+func (m *machine) list(args ...string) string {
 	m.t.Helper()
-	list := func(args ...string) string {
-		args = append([]string{"SYSTEMD_RELAX_ESP_CHECKS=1", "bootctl", "--esp-path=/efi"}, args...)
-		return m.MustRun("env", append(args, "list")...).Stdout
-	}
-	dec := json.NewDecoder(strings.NewReader(list("--json=short")))
+	args = append([]string{"SYSTEMD_RELAX_ESP_CHECKS=1", "bootctl", "--esp-path=/efi"}, args...)
+	return m.MustRun("env", append(args, "list")...).Stdout
+}
+
+// order returns the ids of bootctl in the order of the menu.
+func (m *machine) order() (ids []string) {
+	m.t.Helper()
+	dec := json.NewDecoder(strings.NewReader(m.list("--json=short")))
 	for dec.More() {
 		var e struct{ ID string }
 		if err := dec.Decode(&e); err != nil {
@@ -54,18 +61,24 @@ func (m *machine) bootctl() (ids []string, standard string) {
 		}
 		ids = append(ids, e.ID)
 	}
+	return ids
+}
+
+// standard returns the id of the entry that bootctl calls the default.
+func (m *machine) standard() string {
+	m.t.Helper()
 	chosen := false
-	for line := range strings.Lines(list()) {
+	for line := range strings.Lines(m.list()) {
 		switch name, value, _ := strings.Cut(strings.TrimSpace(line), ": "); name {
 		case "title":
 			chosen = strings.Contains(value, "(default)")
 		case "id":
 			if chosen {
-				standard = value
+				return value
 			}
 		}
 	}
-	return ids, standard
+	return ""
 }
 
 // The gate with systemd-boot; bootctl must see the same default.
@@ -74,7 +87,7 @@ func TestSystemdBoot(t *testing.T) {
 	same := func(release string) {
 		t.Helper()
 		c := m.wantNext(release, release)
-		if _, standard := m.bootctl(); c.Loader != "systemd-boot" || c.Entry != standard {
+		if standard := m.standard(); c.Loader != "systemd-boot" || c.Entry != standard {
 			t.Errorf("the entry is %+v; bootctl has %s", c, standard)
 		}
 	}
@@ -84,8 +97,7 @@ func TestSystemdBoot(t *testing.T) {
 		"# dkms-gate: default x\n\tdefault\t nothing-*\ndefault  debian-6*.conf",
 	} {
 		m.write(loaderConf, conf)
-		_, standard := m.bootctl()
-		first := strings.TrimSuffix(strings.TrimPrefix(standard, "debian-"), ".conf")
+		first := strings.TrimSuffix(strings.TrimPrefix(m.standard(), "debian-"), ".conf")
 		same(first)
 		do[bool](m, "pin", m.older)
 		same(m.older)
@@ -108,6 +120,30 @@ func TestSystemdBoot(t *testing.T) {
 	}
 	if found, _ := filepath.Glob(m.Path("efi/loader/*")); len(found) != 2 {
 		t.Errorf("left beside loader.conf: %q", found)
+	}
+}
+
+// A unified kernel image among the entries, made with systemd's own stub.
+func TestUnified(t *testing.T) {
+	m := newSystemd(t)
+	const newest = "6.99.0-1-amd64"
+	m.write("uname", newest)
+	lab.MustExec(t, "objcopy",
+		"--add-section", ".osrel="+m.Path("usr/lib/os-release"), "--change-section-vma", ".osrel=0x20000",
+		"--add-section", ".uname="+m.Path("uname"), "--change-section-vma", ".uname=0x30000",
+		"--add-section", ".linux="+m.Path("boot/vmlinuz-"+m.newer), "--change-section-vma", ".linux=0x2000000",
+		m.Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub"), m.Path("efi/EFI/Linux/debian-new.efi"))
+	ids := m.order()
+	if !slices.Contains(ids, "debian-new.efi") {
+		t.Fatalf("bootctl has %q", ids)
+	}
+	c := do[boot.Choice](m, "next", "")
+	if c.Entry != m.standard() {
+		t.Errorf("the entry is %+v; bootctl has %q", c, ids)
+	}
+	do[bool](m, "pin", newest)
+	if standard := m.standard(); m.wantNext(newest, newest).Entry != standard || standard != "debian-new.efi" {
+		t.Errorf("pinned; bootctl has %q", standard)
 	}
 }
 
@@ -140,7 +176,7 @@ func TestSystemdBootOrder(t *testing.T) {
 			for i, name := range names {
 				m.write("efi/loader/entries/"+name, "title "+name+"\nlinux /vmlinuz-6.1\n"+pair[i]+"\n")
 			}
-			ids, _ := m.bootctl()
+			ids := m.order()
 			r := m.try("next", "")
 			var c struct{ Entry string }
 			if err := json.Unmarshal([]byte(r.Stdout), &c); err != nil {
