@@ -194,6 +194,9 @@ func (e *Engine) hookRemove(ctx context.Context, release string) error {
 	if err := e.KernelPrerm(ctx, t); err != nil {
 		return err
 	}
+	if err := e.openGateFor(ctx, t.Kernel); err != nil {
+		fmt.Fprintf(e.Err, "Warning: %v\n", err)
+	}
 	for _, o := range e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch}) {
 		if err := e.tree.DropOutcome(o.Key()); err != nil {
 			return fail(NotWritable, err)

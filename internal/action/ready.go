@@ -136,38 +136,66 @@ func (e *Engine) moduleReady(ctx context.Context, t plan.Target, m *ModuleReadin
 }
 
 // gate holds the boot default at the newest kernel that is ready as long as the
-// one that would boot is not, and lets go of it once that is ready; only where
-// framework.conf says boot_gate=on.
+// one that would boot is not, and lets go of it once the newest is ready; only
+// where framework.conf says boot_gate=on. A kernel that was chosen for one boot
+// only is the administrator's choice: it is only told of.
 func (e *Engine) gate(ctx context.Context) error {
 	if !e.Framework.BootGate {
 		return nil
+	}
+	next, err := boot.Next(e.Paths)
+	if err != nil {
+		return fmt.Errorf("looking at the boot default: %w", err)
 	}
 	held, err := boot.Pinned(e.Paths)
 	if err != nil {
 		return fmt.Errorf("looking at the boot gate: %w", err)
 	}
+	if next.OneShot && !e.isReady(ctx, next.Release) {
+		fmt.Fprintf(e.Err, "Warning: kernel %s boots next and is not ready: %s\n", next.Release, next.Why)
+	}
 	newest, ready := e.newestReady(ctx)
 	switch {
-	case newest == "" || newest == ready:
-		if held == "" {
-			return nil
-		}
-		if _, err := boot.Unpin(ctx, e.Paths); err != nil {
-			return fmt.Errorf("opening the boot gate: %w", err)
-		}
-		fmt.Fprintf(e.Out, "The boot default is free again: kernel %s has its modules.\n", newest)
+	case held == "" && e.isReady(ctx, next.Default):
 		return nil
+	case held != "" && newest == ready:
+		return e.openGate(ctx)
 	case ready == "":
-		return fmt.Errorf("kernel %s is not ready, and neither is any other: the boot default stays as it is", newest)
+		return fmt.Errorf("kernel %s is not ready, and neither is any other: the boot default stays as it is", next.Default)
 	}
 	changed, err := boot.Pin(ctx, e.Paths, ready)
 	if err != nil {
 		return fmt.Errorf("holding the boot default at kernel %s: %w", ready, err)
 	}
 	if changed {
-		fmt.Fprintf(e.Out, "The boot default is held at kernel %s until kernel %s is ready (dkms ready -k %s tells why).\n", ready, newest, newest)
+		fmt.Fprintf(e.Out, "The boot default is held at kernel %s until kernel %s is ready; dkms ready -k %s tells why it is not.\n", ready, newest, newest)
 	}
 	return nil
+}
+
+func (e *Engine) openGate(ctx context.Context) error {
+	if _, err := boot.Unpin(ctx, e.Paths); err != nil {
+		return fmt.Errorf("freeing the boot default: %w", err)
+	}
+	fmt.Fprintln(e.Out, "The boot default is free again.")
+	return nil
+}
+
+// openGateFor frees the boot default if it is held at a kernel that goes.
+func (e *Engine) openGateFor(ctx context.Context, release string) error {
+	held, err := boot.Pinned(e.Paths)
+	if err != nil || held != release {
+		return nil // without a boot loader there is no gate
+	}
+	return e.openGate(ctx)
+}
+
+func (e *Engine) isReady(ctx context.Context, release string) bool {
+	if release == "" {
+		return true // another system: not ours to judge
+	}
+	_, err := e.Ready(ctx, release, "")
+	return err == nil
 }
 
 // newestReady returns the newest kernel that can be booted, and the newest of

@@ -45,8 +45,7 @@ var errUnfinished = errors.New("function did not return")
 // programs (PR_SET_NO_NEW_PRIVS). The error is that of fn, or one
 // of the preparation, after which fn has not run.
 //
-// With a Uname fn itself must not call uname(2): a goroutine of this process
-// answers it, and could be kept from running by the call.
+// A Uname is for commands, fn itself sees the running kernel's.
 func Private(view View, fn func() error) error {
 	result := make(chan error, 1)
 	go private(view, fn, result)

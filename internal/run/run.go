@@ -5,7 +5,8 @@
 //
 // A command runs in a process group of its own, is ended as a group when its
 // context is, and can print the line that replays it by hand. Private gives
-// one goroutine, and the commands it starts, a mount namespace of its own.
+// one goroutine, and the commands it starts, a mount namespace of its own, and
+// tells the commands of another kernel than the running one.
 package run
 
 import (
