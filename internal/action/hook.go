@@ -172,8 +172,13 @@ func (e *Engine) hookVerdict(ctx context.Context, release string) error {
 	if err := e.gate(ctx); err != nil {
 		fmt.Fprintf(e.Err, "Warning: %v\n", err)
 	}
-	list := requiredFailures(e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch}))
-	if len(list) == 0 {
+	list := e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch})
+	for i, o := range list { // the policy may have changed since
+		if m, err := e.load(ctx, o.Key().ID, t, conf.Auto, io.Discard); err == nil {
+			list[i].Required = e.policy(m) == conf.Required
+		}
+	}
+	if list = requiredFailures(list); len(list) == 0 {
 		return nil
 	}
 	f := failf(AutoinstallFailed, "required modules have failed for kernel %s", t.Kernel)

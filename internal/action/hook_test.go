@@ -190,6 +190,21 @@ func TestFailurePolicy(t *testing.T) {
 	}
 }
 
+// The verdict goes by what is declared now, as its error promises.
+func TestPolicyChangedAfterFailure(t *testing.T) {
+	m := newMachine(t)
+	m.image(k1)
+	id := m.source("bad/1", "FAILURE_POLICY=required")
+	m.put("src/bad-1/bad.c", "#error no\n")
+	m.must(m.engine().Add(context.Background(), Selection{ID: id}, k1))
+	m.must(m.hook("image", k1.Kernel))
+	m.reason(m.hook("verdict", k1.Kernel), AutoinstallFailed)
+	m.put("etc/bad.conf", "FAILURE_POLICY=optional\n")
+	m.must(m.hook("verdict", k1.Kernel))
+	m.put("etc/bad.conf", "FAILURE_POLICY=required\n")
+	m.reason(m.hook("verdict", k1.Kernel), AutoinstallFailed)
+}
+
 // dpkg makes the machine look as if dkms was started by a maintainer script.
 func (m *machine) dpkg(script string, args ...string) {
 	m.t.Helper()

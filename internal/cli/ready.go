@@ -63,7 +63,7 @@ func ready(ctx context.Context, c *command) error {
 	if r.Why != "" {
 		why = " (" + r.Why + ")"
 	}
-	if _, err := fmt.Fprintf(c.io.Out, "kernel %s: %s, %d modules needed%s\n", r.Target.Kernel, word, len(r.Modules), why); err != nil {
+	if _, err := fmt.Fprintf(c.io.Out, "kernel %s: %s, needed modules: %d%s\n", r.Target.Kernel, word, len(r.Modules), why); err != nil {
 		return fmt.Errorf("writing the verdict: %w", err)
 	}
 	return err
