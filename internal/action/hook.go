@@ -191,6 +191,9 @@ func (e *Engine) hookVerdict(ctx context.Context, release string) error {
 // hookRemove takes out what was made for a kernel that goes. Modules stay
 // registered.
 func (e *Engine) hookRemove(ctx context.Context, release string) error {
+	if release == "" { // not the running one
+		return failf(EmptyKernel, "the kernel that goes is not given")
+	}
 	t, err := e.hookTarget(release)
 	if err != nil {
 		return err
@@ -212,12 +215,8 @@ func (e *Engine) hookRemove(ctx context.Context, release string) error {
 
 // hookAutoinstaller answers the calls of an init script (reference 8.2).
 func (e *Engine) hookAutoinstaller(ctx context.Context, verb, release string) error {
-	switch verb {
-	case "start":
-	case "stop", "restart", "force-reload", "status", "reload":
+	if verb != "start" {
 		return nil
-	default:
-		return failf(BadName, "usage: dkms_autoinstaller {start [<kernel>]|stop|restart|force-reload|status|reload}")
 	}
 	t, err := e.hookTarget(release)
 	if err != nil {

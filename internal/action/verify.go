@@ -167,8 +167,9 @@ func (e *Engine) verifyPlace(t plan.Target, m *conf.Module, reports []verify.Rep
 		}
 	}
 	for path, held := range held {
-		if held != initramfs.Same {
-			addProblem(reports, path, verify.Problem{Code: "initramfs", Refuse: true, Text: fmt.Sprintf("belongs into the initramfs, which has %s", held)})
+		what := map[initramfs.Held]string{initramfs.Missing: "lacks it", initramfs.Other: "has another of that name"}[held]
+		if what != "" {
+			addProblem(reports, path, verify.Problem{Code: "initramfs", Refuse: true, Text: "belongs into the initramfs, which " + what})
 		}
 	}
 }
