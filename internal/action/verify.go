@@ -122,7 +122,7 @@ func (e *Engine) verifyResult(ctx context.Context, k state.Key) ([]Verdict, erro
 			ok = path != ""
 		}
 		if !ok {
-			lost = append(lost, verify.Report{Name: o.Name + ".ko", Problems: []verify.Problem{{Code: verify.Unreadable, Refuse: true, Text: "is not there"}}})
+			lost = append(lost, e.lost(job, o, installed))
 			continue
 		}
 		files = append(files, verify.File{Name: filepath.Base(path), Path: path})
@@ -140,6 +140,21 @@ func (e *Engine) verifyResult(ctx context.Context, k state.Key) ([]Verdict, erro
 		all = append(all, Verdict{Key: k, Installed: installed, Report: r})
 	}
 	return all, nil
+}
+
+// lost reports on an object that isn't there, or not the one that was installed.
+func (e *Engine) lost(job install.Job, o state.ObjectEntry, installed bool) verify.Report {
+	r := verify.Report{Name: o.Name + ".ko"}
+	text := "is not there"
+	for _, dir := range []string{job.Dir(o.Location), o.Location} {
+		path, ok := install.Find(filepath.Join(e.Paths.KernelTree(job.Key.Kernel), dir), o.Name)
+		if installed && ok && r.Path == "" {
+			r.Name, r.Path = filepath.Base(path), path
+			text = path + " is damaged, or not the object that was installed"
+		}
+	}
+	r.Problems = []verify.Problem{{Code: verify.Unreadable, Refuse: true, Text: text}}
+	return r
 }
 
 // verifyPlace adds what is wrong with the places of installed objects: another
