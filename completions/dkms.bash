@@ -3,7 +3,7 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
@@ -16,6 +16,8 @@ _dkms_options() {
     remove) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --rpm_safe_upgrade --dry-run" ;;
     status) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     list) echo "-m --module -v -k --kernelver -a --arch --json" ;;
+    verify) echo "-m --module -v -k --kernelver -a --arch --json" ;;
+    ready) echo "-k --kernelver -a --arch --templatekernel --next-boot --json" ;;
     config) echo "-m --module -v -k --kernelver -a --arch -c --config --kernelsourcedir --directive --json" ;;
     autoinstall) echo "-m --module -v -k --kernelver -a --arch --force --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules -j --dry-run" ;;
     match) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --templatekernel --directive --no-depmod -j --dry-run" ;;
@@ -25,6 +27,8 @@ _dkms_options() {
     kernel_preinst) echo "-k --kernelver -a --arch" ;;
     kernel_postinst) echo "-k --kernelver -a --arch" ;;
     kernel_prerm) echo "-k --kernelver -a --arch" ;;
+    autoload) echo "" ;;
+    hook) echo "" ;;
     *) echo "--dkmstree --sourcetree --installtree --root --verbose -q --quiet --debug -V --version -h --help" ;;
   esac
 }
@@ -69,6 +73,10 @@ _dkms_reply() {
   mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
 }
 
+# What comes behind hook and autoload.
+_dkms_hooks="image headers verdict preinst prerm package autoinstaller kernel-install pacman boot"
+_dkms_switches="on off status"
+
 _dkms() {
   local cur prev word action='' module='' tree=/var/lib/dkms sources=/usr/src modules=/lib/modules i
   COMPREPLY=()
@@ -112,7 +120,13 @@ _dkms() {
     add) _dkms_reply "$(_dkms_sources "$sources")"; compopt -o default 2>/dev/null ;;
     build | install | config) _dkms_reply "$(_dkms_modules "$tree" pairs; _dkms_sources "$sources")"; compopt -o default 2>/dev/null ;;
     match) _dkms_reply "$(_dkms_modules "$tree" names)" ;;
-    generate_mok | kernel_*) ;;
+    autoload)
+      if [[ $prev == autoload ]]; then _dkms_reply "${_dkms_switches// /$'\n'}"; else _dkms_reply "$(_dkms_modules "$tree" names)"; fi
+      ;;
+    hook)
+      if [[ $prev == hook ]]; then _dkms_reply "${_dkms_hooks// /$'\n'}"; else _dkms_reply "$(_dkms_kernels "$modules")"; fi
+      ;;
+    generate_mok | kernel_* | ready) ;;
     *) _dkms_reply "$(_dkms_modules "$tree" pairs)" ;;
   esac
 } && complete -F _dkms dkms

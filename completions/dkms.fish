@@ -57,7 +57,7 @@ function __dkms_kernels
     end
 end
 
-set -g __dkms_actions add build install uninstall unbuild remove status list config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm
+set -g __dkms_actions add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload hook
 
 complete -c dkms -f -n __dkms_no_action -a add -d 'register a module whose source is in the source tree, or bring it there'
 complete -c dkms -f -n __dkms_no_action -a build -d 'compile a module for one or more kernels, adding it if needed'
@@ -67,6 +67,8 @@ complete -c dkms -f -n __dkms_no_action -a unbuild -d 'delete what was built for
 complete -c dkms -f -n __dkms_no_action -a remove -d 'undo everything for kernels, and the registration once no kernel is left'
 complete -c dkms -f -n __dkms_no_action -a status -d 'show how modules stand; names and kernels may be shell patterns'
 complete -c dkms -f -n __dkms_no_action -a list -d 'list modules with the kernels each is built and installed for'
+complete -c dkms -f -n __dkms_no_action -a verify -d 'tell of each object whether its kernel would load it; nothing is loaded'
+complete -c dkms -f -n __dkms_no_action -a ready -d 'tell whether a kernel, by default the one that boots next, has all modules that it needs'
 complete -c dkms -f -n __dkms_no_action -a config -d 'show what dkms.conf comes to for a kernel'
 complete -c dkms -f -n __dkms_no_action -a autoinstall -d 'install, for one kernel, all modules that ask for it, dependencies first'
 complete -c dkms -f -n __dkms_no_action -a match -d 'install for a kernel what is installed for another'
@@ -76,6 +78,8 @@ complete -c dkms -f -n __dkms_no_action -a generate_mok -d 'make the module sign
 complete -c dkms -f -n __dkms_no_action -a kernel_preinst -d 'for kernel packages: before a kernel is replaced'
 complete -c dkms -f -n __dkms_no_action -a kernel_postinst -d 'for kernel packages: after a kernel was installed'
 complete -c dkms -f -n __dkms_no_action -a kernel_prerm -d 'for kernel packages: before a kernel is removed'
+complete -c dkms -f -n __dkms_no_action -a autoload -d 'load a module\'s objects at boot, or not'
+complete -c dkms -f -n __dkms_no_action -a hook -d 'do the work of a package manager\'s hook'
 complete -c dkms -l dkmstree -xa '(__fish_complete_directories)' -d 'the DKMS tree'
 complete -c dkms -l sourcetree -xa '(__fish_complete_directories)' -d 'where module sources are'
 complete -c dkms -l installtree -xa '(__fish_complete_directories)' -d 'where kernels have their modules'
@@ -85,10 +89,10 @@ complete -c dkms -s q -l quiet -f -d 'print nothing; the exit code tells'
 complete -c dkms -l debug -f -d 'as --verbose'
 complete -c dkms -s V -l version -f -d 'print the version'
 complete -c dkms -s h -l help -f -d 'print help, after an action that of the action'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config autoinstall match mktarball' -s m -l module -xa '(__dkms_modules)' -d 'the module, as <name> or <name>/<version>'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config autoinstall match mktarball' -s v -xa '(__dkms_versions)' -d 'the module\'s version'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config autoinstall match mktarball ldtarball kernel_preinst kernel_postinst kernel_prerm' -s k -l kernelver -xa '(__dkms_kernels)' -d 'kernel release, or <release>/<arch>, or the path of a kernel tree; may be repeated'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config autoinstall match mktarball ldtarball kernel_preinst kernel_postinst kernel_prerm' -s a -l arch -x -d 'architecture; may be repeated'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify config autoinstall match mktarball' -s m -l module -xa '(__dkms_modules)' -d 'the module, as <name> or <name>/<version>'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify config autoinstall match mktarball' -s v -xa '(__dkms_versions)' -d 'the module\'s version'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball kernel_preinst kernel_postinst kernel_prerm' -s k -l kernelver -xa '(__dkms_kernels)' -d 'kernel release, or <release>/<arch>, or the path of a kernel tree; may be repeated'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball kernel_preinst kernel_postinst kernel_prerm' -s a -l arch -x -d 'architecture; may be repeated'
 complete -c dkms -n '__dkms_action add build install autoinstall match ldtarball' -l force -f -d 'do it even if it is done already or a check speaks against it'
 complete -c dkms -n '__dkms_action add build install config match mktarball' -s c -rF -d 'a dkms.conf to use instead of the module\'s'
 complete -c dkms -n '__dkms_action add mktarball ldtarball' -l archive -rF -d 'the archive to write or to load'
@@ -103,12 +107,16 @@ complete -c dkms -n '__dkms_action install uninstall unbuild remove autoinstall 
 complete -c dkms -n '__dkms_action install autoinstall' -l modprobe-on-install -f -d 'load what the devices need after an install for the running kernel'
 complete -c dkms -n '__dkms_action install autoinstall' -l symlink-modules -f -d 'install links instead of copies'
 complete -c dkms -n '__dkms_action uninstall unbuild remove mktarball' -l all -f -d 'every kernel that the module is built for'
-complete -c dkms -n '__dkms_action status list config' -l json -f -d 'print JSON (status, list, config)'
-complete -c dkms -n '__dkms_action match' -l templatekernel -xa '(__dkms_kernels)' -d 'the kernel that match takes as its model'
+complete -c dkms -n '__dkms_action status list config verify ready' -l json -f -d 'print JSON (status, list, config, verify, ready)'
+complete -c dkms -n '__dkms_action match ready' -l templatekernel -xa '(__dkms_kernels)' -d 'the kernel that match and ready take as their model'
+complete -c dkms -n '__dkms_action ready' -l next-boot -f -d 'the kernel that boots next; the default of ready'
 complete -c dkms -n '__dkms_action mktarball' -l binaries-only -f -d 'pack only what is built'
 complete -c dkms -n '__dkms_action mktarball' -l source-only -f -d 'pack only the source'
 
-complete -c dkms -f -n '__dkms_action build install config uninstall unbuild remove status list autoinstall mktarball' -a '(__dkms_links)' -d module
+complete -c dkms -f -n '__dkms_action build install config uninstall unbuild remove status list verify autoinstall mktarball' -a '(__dkms_links)' -d module
 complete -c dkms -n '__dkms_action add build install config' -a '(__dkms_sources)' -d source
-complete -c dkms -f -n '__dkms_action match' -a '(__dkms_modules)' -d module
-complete -c dkms -f -n '__dkms_action generate_mok kernel_preinst kernel_postinst kernel_prerm'
+complete -c dkms -f -n '__dkms_action match autoload' -a '(__dkms_modules)' -d module
+complete -c dkms -f -n '__dkms_action autoload' -a 'on off status'
+complete -c dkms -f -n '__dkms_action hook' -a 'image headers verdict preinst prerm package autoinstaller kernel-install pacman boot'
+complete -c dkms -f -n '__dkms_action hook' -a '(__dkms_kernels)' -d kernel
+complete -c dkms -f -n '__dkms_action generate_mok ready kernel_preinst kernel_postinst kernel_prerm'

@@ -181,8 +181,13 @@ func (e *Engine) hookVerdict(ctx context.Context, release string) error {
 	if err != nil {
 		return err
 	}
-	list := requiredFailures(e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch}))
-	if len(list) == 0 {
+	list := e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch})
+	for i, o := range list { // the policy may have changed since
+		if m, err := e.load(ctx, o.Key().ID, t, conf.Auto, io.Discard); err == nil {
+			list[i].Required = e.policy(m) == conf.Required
+		}
+	}
+	if list = requiredFailures(list); len(list) == 0 {
 		return nil
 	}
 	f := failf(AutoinstallFailed, "required modules have failed for kernel %s", t.Kernel)
@@ -195,6 +200,9 @@ func (e *Engine) hookVerdict(ctx context.Context, release string) error {
 // hookRemove takes out what was made for a kernel that goes. Modules stay
 // registered.
 func (e *Engine) hookRemove(ctx context.Context, release string) error {
+	if release == "" { // not the running one
+		return failf(EmptyKernel, "the kernel that goes is not given")
+	}
 	t, err := e.hookTarget(release)
 	if err != nil {
 		return err
@@ -216,12 +224,8 @@ func (e *Engine) hookRemove(ctx context.Context, release string) error {
 
 // hookAutoinstaller answers the calls of an init script (reference 8.2).
 func (e *Engine) hookAutoinstaller(ctx context.Context, verb, release string) error {
-	switch verb {
-	case "start":
-	case "stop", "restart", "force-reload", "status", "reload":
+	if verb != "start" {
 		return nil
-	default:
-		return failf(BadName, "usage: dkms_autoinstaller {start [<kernel>]|stop|restart|force-reload|status|reload}")
 	}
 	t, err := e.hookTarget(release)
 	if err != nil {

@@ -115,7 +115,10 @@ func (e *Engine) objectsOf(ctx context.Context, id state.ID) ([]string, error) {
 			id = latest
 		}
 	}
-	if id.Version == "" || e.tree.Condition(id) != state.Added {
+	if id.Version == "" {
+		return nil, failf(NotAdded, "there is no module %q in the DKMS tree", id.Module).hint("`dkms status` lists the modules that are.")
+	}
+	if e.tree.Condition(id) != state.Added {
 		return nil, e.requireAdded(id)
 	}
 	m, err := e.load(ctx, id, plan.Target{Kernel: unknownKernel}, conf.Auto, e.Err)

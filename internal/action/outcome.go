@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"dkms-go/internal/conf"
@@ -23,6 +24,13 @@ func (f *Failure) memorable() bool {
 		NoConf, PatchPath, PatchFailed, InstallFailed, ObjectMissing, BadConf, NoSource, MakeFailed, MissingDepends,
 		PreInstallFailed, HookFailed, NotVerified,
 	}, f.Reason)
+}
+
+// ofMachine reports whether a failure is one of this machine's disk, such as a
+// full one: the same inputs may do better next time.
+func (f *Failure) ofMachine() bool {
+	var errno syscall.Errno
+	return (f.Reason == InstallFailed || f.Reason == ObjectMissing) && errors.As(f.Err, &errno)
 }
 
 // policy returns the failure policy of a module whose conf may be unknown.
@@ -62,10 +70,14 @@ func (w *performance) account(s plan.Step, f *Failure, errw io.Writer) {
 func (e *Engine) keepFailure(key state.Key, f *Failure) error {
 	t := plan.Target{Kernel: key.Kernel, Arch: key.Arch}
 	m, _ := e.load(context.Background(), key.ID, t, conf.Auto, io.Discard) // nil: its conf may be what failed
+	inputs := ""
+	if !f.ofMachine() {
+		inputs = e.inputs(key, t, m)
+	}
 	return e.tree.KeepOutcome(state.Outcome{
 		Module: key.Module, Version: key.Version, Kernel: key.Kernel, Arch: key.Arch,
 		State: state.OutcomeFailed, Required: e.policy(m) == conf.Required, When: time.Now(),
-		Code: e.Code(f), Error: f.headline(), Hints: f.Hint, Inputs: e.inputs(key, t, m),
+		Code: e.Code(f), Error: f.headline(), Hints: f.Hint, Inputs: inputs,
 	})
 }
 
@@ -119,7 +131,7 @@ func Report(w io.Writer, list []state.Outcome) {
 				fmt.Fprintf(&b, "  %s\n", h)
 			}
 		}
-		if o.State == state.OutcomeFailed {
+		if o.State == state.OutcomeFailed && o.Inputs != "" {
 			fmt.Fprintf(&b, "  Not tried again until something has changed, or by: dkms install %s -k %s\n", o.Key().ID, o.Kernel)
 		}
 	}

@@ -31,6 +31,9 @@ type packageArgs struct {
 // in the source tree, or an archive is. Nothing that works is deleted first: a
 // kernel keeps its older version until this one is installed for it.
 func (e *Engine) hookPackage(ctx context.Context, a packageArgs) error {
+	if a.Module == "" || a.Version == "" {
+		return failf(NoModule, "the module or its version is not given").hint("Say: dkms hook package <name> <version> [<directory> [<arch> [<old version>]]]")
+	}
 	if err := requireID(a.ID, "hook package"); err != nil {
 		return err
 	}

@@ -143,7 +143,7 @@ func (e *Engine) verifyResult(ctx context.Context, k state.Key) ([]Verdict, erro
 			ok = path != ""
 		}
 		if !ok {
-			lost = append(lost, verify.Report{Name: o.Name + ".ko", Problems: []verify.Problem{{Code: verify.Unreadable, Refuse: true, Text: "is not there"}}})
+			lost = append(lost, e.lost(job, o, installed))
 			continue
 		}
 		files = append(files, verify.File{Name: filepath.Base(path), Path: path})
@@ -161,6 +161,21 @@ func (e *Engine) verifyResult(ctx context.Context, k state.Key) ([]Verdict, erro
 		all = append(all, Verdict{Key: k, Installed: installed, Report: r})
 	}
 	return all, nil
+}
+
+// lost reports on an object that isn't there, or not the one that was installed.
+func (e *Engine) lost(job install.Job, o state.ObjectEntry, installed bool) verify.Report {
+	r := verify.Report{Name: o.Name + ".ko"}
+	text := "is not there"
+	for _, dir := range []string{job.Dir(o.Location), o.Location} {
+		path, ok := install.Find(filepath.Join(e.Paths.KernelTree(job.Key.Kernel), dir), o.Name)
+		if installed && ok && r.Path == "" {
+			r.Name, r.Path = filepath.Base(path), path
+			text = path + " is damaged, or not the object that was installed"
+		}
+	}
+	r.Problems = []verify.Problem{{Code: verify.Unreadable, Refuse: true, Text: text}}
+	return r
 }
 
 // verifyPlace adds what is wrong with the places of installed objects: another
@@ -188,8 +203,9 @@ func (e *Engine) verifyPlace(t plan.Target, m *conf.Module, reports []verify.Rep
 		}
 	}
 	for path, held := range held {
-		if held != initramfs.Same {
-			addProblem(reports, path, verify.Problem{Code: "initramfs", Refuse: true, Text: fmt.Sprintf("belongs into the initramfs, which has %s", held)})
+		what := map[initramfs.Held]string{initramfs.Missing: "lacks it", initramfs.Other: "has another of that name"}[held]
+		if what != "" {
+			addProblem(reports, path, verify.Problem{Code: "initramfs", Refuse: true, Text: "belongs into the initramfs, which " + what})
 		}
 	}
 }

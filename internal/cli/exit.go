@@ -60,7 +60,7 @@ var exitTable = []ExitRow{
 	{action.NoAll, 5, "the action doesn't take --all"},
 	{action.PatchPath, 5, "a patch is missing or outside the patches directory"},
 	{action.PatchFailed, 6, "a patch doesn't apply"},
-	{action.InstallFailed, 6, "nothing could be installed: no such kernel, an object is missing or was built for another kernel, the kernel has the same or a newer one, or writing failed"},
+	{action.InstallFailed, 6, "nothing could be installed: no such kernel, an object is missing, the kernel has the same or a newer one, or writing failed"},
 	{action.NotBuilt, 6, "mktarball: the module is not built for a kernel"},
 	{action.ArchiveFailed, 6, "the archive could not be written"},
 	{action.IndexFailed, 6, "the module index could not be updated"},
@@ -81,10 +81,10 @@ var exitTable = []ExitRow{
 	{action.NoHeaders, 21, "the kernel's headers are missing"},
 	{action.BadKernelTree, 21, "the directory given as kernel is no prepared kernel tree"},
 	{action.NotVerified, 22, "an object would not load in the kernel"},
-	{action.NotReady, 23, "ready: a kernel lacks a module that it needs"},
+	{action.NotReady, 23, "ready: the kernel lacks a module that it needs, is not installed, or is not known"},
 	{action.Excluded, 77, "BUILD_EXCLUSIVE: the module is not meant for the kernel"},
 	{action.PreInstallFailed, 101, "PRE_INSTALL failed"},
-	{action.HookFailed, -1, "the exit status of POST_ADD, PRE_BUILD or POST_BUILD, when one fails"},
+	{action.HookFailed, -1, "the exit status of POST_ADD, PRE_BUILD or POST_BUILD, when one fails; hook package: the code of the failure of a required module"},
 	{action.Interrupted, -1, "128 plus the number of the signal that ended it"},
 }
 

@@ -24,6 +24,13 @@ func hook(ctx context.Context, c *command) error {
 	if !slices.Contains(names, words[0]) {
 		return usageError("%q is no hook%s", words[0], didYouMean(words[0], names))
 	}
+	verbs := map[string][]string{
+		"autoinstaller": {"start", "stop", "restart", "force-reload", "status", "reload"},
+		"pacman":        {"install", "remove"},
+	}[words[0]]
+	if verbs != nil && (len(words) < 2 || !slices.Contains(verbs, words[1])) {
+		return usageError("hook %s needs one of: %s", words[0], strings.Join(verbs, ", "))
+	}
 	return c.engine.Hook(ctx, words[0], words[1:], c.io.In)
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,10 +15,11 @@ import (
 	"dkms-go/internal/host"
 )
 
-// What status and list read executes nothing, framework.conf included.
+// What status, list, verify and ready read executes nothing, framework.conf
+// included.
 func TestReadOnlyVerbsRunNoCommands(t *testing.T) {
 	for _, v := range Verbs() {
-		if want := v.Name == "status" || v.Name == "list"; v.ReadOnly != want {
+		if want := slices.Contains([]string{"status", "list", "verify", "ready"}, v.Name); v.ReadOnly != want {
 			t.Errorf("%s: ReadOnly is %v", v.Name, v.ReadOnly)
 		}
 	}

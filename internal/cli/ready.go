@@ -33,12 +33,20 @@ type readyItem struct {
 // ready tells whether a kernel has its modules: a line for each that it lacks,
 // then the verdict.
 func ready(ctx context.Context, c *command) error {
+	switch {
+	case c.args.module != "":
+		return usageError("ready is about all modules of a kernel and takes none by name")
+	case c.args.has("--templatekernel") && c.args.template == "":
+		return usageError("--templatekernel needs a kernel")
+	}
 	release := ""
 	if len(c.args.kernels) > 0 {
 		if c.args.has("--next-boot") {
 			return usageError("-k and --next-boot contradict each other")
 		}
-		release = c.args.kernels[0]
+		if release = c.args.kernels[0]; release == "" {
+			return &action.Failure{Reason: action.EmptyKernel, Err: errors.New("the kernel that -k gives is empty")}
+		}
 	}
 	r, err := c.engine.Ready(ctx, release, c.args.template)
 	if err != nil && r.Ready() {
@@ -63,7 +71,7 @@ func ready(ctx context.Context, c *command) error {
 	if r.Why != "" {
 		why = " (" + r.Why + ")"
 	}
-	if _, err := fmt.Fprintf(c.io.Out, "kernel %s: %s, %d modules needed%s\n", r.Target.Kernel, word, len(r.Modules), why); err != nil {
+	if _, err := fmt.Fprintf(c.io.Out, "kernel %s: %s, needed modules: %d%s\n", r.Target.Kernel, word, len(r.Modules), why); err != nil {
 		return fmt.Errorf("writing the verdict: %w", err)
 	}
 	return err

@@ -53,7 +53,7 @@ func with(lists ...[]string) []string {
 var buildCodes = []action.Reason{
 	action.NoSourceDir, action.AlreadyAdded, action.NoConf, action.BrokenModule, action.NoAll, action.PatchPath, action.PatchFailed,
 	action.ObjectMissing, action.BadConf, action.NoSource, action.NotSourceTree, action.MakeFailed, action.MissingDepends,
-	action.NoHeaders, action.BadKernelTree, action.Excluded, action.HookFailed,
+	action.NoHeaders, action.BadKernelTree, action.NotVerified, action.Excluded, action.HookFailed,
 }
 
 // verbTable lists the actions in the order of the help.
@@ -72,7 +72,7 @@ var verbTable = []Verb{
 	{
 		Name: "install", Usage: "<module>/<version> [-k <kernel>]...", Help: "install a module for one or more kernels, building it if needed",
 		Options: with(selectOptions, kernelOptions, buildOptions, []string{"--force-version-override", "--no-depmod", "--modprobe-on-install", "--symlink-modules", "--rpm_safe_upgrade"}),
-		Codes:   append(buildCodes[:len(buildCodes):len(buildCodes)], action.NotRoot, action.InstallFailed, action.IndexFailed, action.PreInstallFailed),
+		Codes:   append(buildCodes[:len(buildCodes):len(buildCodes)], action.NotRoot, action.InstallFailed, action.IndexFailed, action.InitramfsFailed, action.PreInstallFailed),
 		run:     func(ctx context.Context, c *command) error { return c.engine.Install(ctx, c.selection(), c.targets) },
 	},
 	{

@@ -170,3 +170,45 @@ func TestCommandLineRefused(t *testing.T) {
 		c.test(t)
 	}
 }
+
+func TestUpgradeVerbsRefused(t *testing.T) {
+	for _, c := range []refusal{
+		{"verify: unknown module", added, []string{"verify", "none"}, 3, []string{"none"}},
+		{"verify: nothing built", added, []string{"verify", "hello"}, 3, []string{"hello", "dkms status"}},
+		{"verify: arches", added, []string{"verify", "hello", "-a", "x", "-a", "y"}, 1, []string{"-a"}},
+		{"verify: unknown option", nil, []string{"verify", "--frobnicate"}, 2, []string{"--frobnicate"}},
+		{"ready: --all", nil, []string{"ready", "--all"}, 5, []string{"--all"}},
+		{"ready: a module", added, []string{"ready", "hello/1.0"}, 2, []string{"by name"}},
+		{"ready: empty kernel", nil, []string{"ready", "-k", ""}, 16, []string{"empty"}},
+		{"ready: two ways", nil, []string{"ready", "-k", release, "--next-boot"}, 2, []string{"--next-boot"}},
+		{"ready: two kernels", nil, []string{"ready", "-k", "a", "-k", "b"}, 4, []string{"one kernel"}},
+		{"ready: no such kernel", nil, []string{"ready", "-k", "6.2.0-none"}, 23, []string{"6.2.0-none"}},
+		{"ready: bad kernel", nil, []string{"ready", "-k", "a b"}, 1, []string{"kernel release"}},
+		{"ready: nothing boots", nil, []string{"ready"}, 23, []string{"-k"}},
+		{"ready: no model", nil, []string{"ready", "-k", release, "--templatekernel", ""}, 2, []string{"--templatekernel"}},
+		{"autoload: nothing", nil, []string{"autoload"}, 2, []string{"on, off or status"}},
+		{"autoload: no module", nil, []string{"autoload", "on"}, 2, []string{"a module"}},
+		{"autoload: a word", nil, []string{"autoload", "maybe", "hello"}, 2, []string{`"maybe"`}},
+		{"autoload: too many", nil, []string{"autoload", "on", "hello", "x"}, 2, []string{"a module"}},
+		{"autoload: empty module", added, []string{"autoload", "on", ""}, 3, []string{`""`}},
+		{"autoload: unknown module", added, []string{"autoload", "on", "none"}, 3, []string{"none"}},
+		{"autoload: bad name", added, []string{"autoload", "off", "../x"}, 1, []string{`".."`}},
+		{"autoload: bad name, status", added, []string{"autoload", "status", "../x"}, 1, []string{`".."`}},
+		{"hook: nothing", nil, []string{"hook"}, 2, []string{"image", "boot"}},
+		{"hook: unknown", nil, []string{"hook", "haeders"}, 2, []string{"did you mean headers?"}},
+		{"hook: bad kernel", added, []string{"hook", "headers", "../x"}, 1, []string{"kernel release"}},
+		{"hook: bad kernel, verdict", added, []string{"hook", "verdict", "a b"}, 1, []string{"kernel release"}},
+		{"hook image: bad kernel", added, []string{"hook", "image", "../x"}, 0, []string{"kernel release"}},
+		{"hook prerm: bad kernel", installed, []string{"hook", "prerm", "../x"}, 0, []string{"kernel release"}},
+		{"hook prerm: no kernel", installed, []string{"hook", "prerm"}, 0, []string{"not given"}},
+		{"hook package: no version", nil, []string{"hook", "package", "hello"}, 1, []string{"dkms hook package <name> <version>"}},
+		{"hook package: bad name", nil, []string{"hook", "package", "../x", "1.0"}, 1, []string{"module name"}},
+		{"hook package: no source", nil, []string{"hook", "package", "none", "1.0"}, 2, []string{"/usr/src/none-1.0"}},
+		{"hook autoinstaller: no verb", nil, []string{"hook", "autoinstaller"}, 2, []string{"start"}},
+		{"hook autoinstaller: a word", nil, []string{"hook", "autoinstaller", "begin"}, 2, []string{"start"}},
+		{"hook autoinstaller: bad kernel", added, []string{"hook", "autoinstaller", "start", "../x"}, 1, []string{"kernel release"}},
+		{"hook pacman: a word", nil, []string{"hook", "pacman", "frob"}, 2, []string{"install"}},
+	} {
+		c.test(t)
+	}
+}

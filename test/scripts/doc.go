@@ -17,7 +17,9 @@
 //
 // Besides testscript's own commands there are these. $R is the root, $T its
 // DKMS tree, $K and $K2 the older and the newer kernel, $A the architecture.
-// Samples, small modules made from testdata/samples.txt, are in /src.
+// Samples, small modules made from testdata/samples.txt, are in /src. What our
+// package has in /usr/lib/dkms is there, except with the peer. In patterns
+// ${K@R} is $K, quoted.
 //
 //	dkms CODE ARG...          runs dkms in the root; it must exit with CODE
 //	works ARG...              runs dkms; exit code 0, nothing on stderr

@@ -51,6 +51,7 @@ func runScript(t *testing.T, file string, samples []sample) {
 	}
 	if peer == "" {
 		root.AddBinary()
+		lab.MustExec(t, "cp", "-a", filepath.Join(lab.Repo(t), "packaging", "tree", "all", "usr", "lib", "dkms"), root.Path("usr", "lib"))
 	}
 	testscript.RunT(one{t}, testscript.Params{
 		Files:               []string{file},
