@@ -17,8 +17,8 @@ import (
 	"dkms-go/internal/state"
 )
 
-// memorable are the reasons of failures that lie in the module or the kernel,
-// and not in this run or this machine's state.
+// memorable reports whether a failure lies in the module or the kernel, and not in
+// this run or this machine's state: only then the same inputs give it again.
 func (f *Failure) memorable() bool {
 	return slices.Contains([]Reason{
 		NoConf, PatchPath, PatchFailed, InstallFailed, ObjectMissing, BadConf, NoSource, MakeFailed, MissingDepends,
@@ -58,7 +58,7 @@ func (w *performance) account(s plan.Step, f *Failure, errw io.Writer) {
 	case f == nil || s.Kind != plan.Build && s.Kind != plan.Install && !(s.Kind == plan.Refuse && w.hooked):
 	case f.Soft():
 		err = w.tree.DropOutcome(key)
-	case f.memorable():
+	case f.Reason != Interrupted:
 		err = w.keepFailure(key, f)
 	}
 	if err != nil {
@@ -71,7 +71,7 @@ func (e *Engine) keepFailure(key state.Key, f *Failure) error {
 	t := plan.Target{Kernel: key.Kernel, Arch: key.Arch}
 	m, _ := e.load(context.Background(), key.ID, t, conf.Auto, io.Discard) // nil: its conf may be what failed
 	inputs := ""
-	if !f.ofMachine() {
+	if f.memorable() && !f.ofMachine() {
 		inputs = e.inputs(key, t, m)
 	}
 	return e.tree.KeepOutcome(state.Outcome{
