@@ -72,7 +72,7 @@ func orders(t *testing.T, base *lab.Root) {
 			t.Logf("then the image:\n%s", hookLines(r.install(0, image)))
 		}},
 		{"both at once", func(_ *testing.T, r root) { r.install(0, image, headers) }},
-		{"image, and headers later", func(t *testing.T, r root) {
+		{"headers later", func(t *testing.T, r root) {
 			out := r.install(0, image)
 			wants(t, out.Stdout+out.Stderr, "waiting: headers", "apt-get install "+headers)
 			r.wantStatus("plain/1.0: added", "symtoy/1.0: added")
