@@ -351,6 +351,11 @@ func TestRemovalOfAFailedSuccessor(t *testing.T) {
 	m.put("src/m-2/m.c", "#error no\n")
 	m.must(m.hook("package", "m", "2", "", "", "1"))
 	m.wantStatus("m/1@6.1.0 installed, m/1@6.2.0 installed, m/2 added")
+	// The package is installed once more: the old one goes on serving.
+	m.dpkg("prerm", "upgrade", "2")
+	m.must(m.engine().Back(ctx, state.ID{Module: "m", Version: "2"}, nil, true, plan.ToNothing))
+	m.must(m.hook("package", "m", "2", "", "", "2"))
+	m.wantStatus("m/1@6.1.0 installed, m/1@6.2.0 installed, m/2 added")
 	m.dpkg("prerm", "remove")
 	m.must(m.engine().Back(ctx, state.ID{Module: "m", Version: "2"}, nil, true, plan.ToNothing))
 	m.wantStatus("")

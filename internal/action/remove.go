@@ -36,7 +36,8 @@ func (e *Engine) Back(ctx context.Context, id state.ID, targets []plan.Target, a
 	if all {
 		targets = e.allTargets(id)
 	}
-	if d == plan.ToNothing && all && len(targets) > 0 && !e.DryRun && e.replacing() {
+	replacing := d == plan.ToNothing && all && !e.DryRun && e.replacing()
+	if replacing && len(targets) > 0 {
 		return e.retire(id)
 	}
 	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, _ plan.Result) bool { return other == id })
@@ -48,7 +49,7 @@ func (e *Engine) Back(ctx context.Context, id state.ID, targets []plan.Target, a
 	if err != nil {
 		return err
 	}
-	if d == plan.ToNothing && all && !e.DryRun {
+	if d == plan.ToNothing && all && !e.DryRun && !replacing {
 		if err := e.removeRetired(ctx, id.Module); err != nil {
 			return err
 		}

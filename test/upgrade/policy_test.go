@@ -42,7 +42,7 @@ func policy(t *testing.T, kernel *lab.Root, k string) {
 	r.MustRun("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-all", "--purge", "linux-image-"+k)
 	out = r.install(100, "linux-image-"+k)
 	r.initrd(k)
-	wants(t, out.Stderr+out.Stdout, "required modules have failed for kernel "+k, "FAILURE_POLICY=optional")
+	wants(t, out.Stderr+out.Stdout, "Required modules have failed for kernel "+k, "FAILURE_POLICY=optional")
 	if audit := r.MustRun("dpkg", "--audit").Stdout; audit == "" {
 		t.Error("a required module that failed left nothing half configured")
 	}

@@ -23,7 +23,7 @@ func versions(t *testing.T, kernel *lab.Root, k string) {
 	// The second version can't be built for the cloud's kernel, which has no
 	// sound: the first one stays there.
 	second := plain("2.0")
-	second.code = "#ifndef CONFIG_SOUND\n#error this version needs sound\n#endif"
+	second.code = "#if !IS_ENABLED(CONFIG_SOUND)\n#error this version needs sound\n#endif"
 	out := r.install(0, second.pack(t))
 	r.configured()
 	wants(t, out.Stderr+out.Stdout, "dkms: plain/2.0 for kernel "+k, "this version needs sound")
