@@ -19,7 +19,6 @@ var archivePackages = []struct{ name, module, kernels string }{
 	{"dm-writeboost-dkms", "dm-writeboost", "PCL"},
 	{"dpdk-kmods-dkms", "dpdk-kmods", "PCLN"},
 	{"evdi-dkms", "evdi", "PC"},
-	{"gost-crypto-dkms", "gost-crypto", "PCL"},
 	{"librem-ec-acpi-dkms", "librem_ec_acpi", ""},
 	{"tp-smapi-dkms", "tp_smapi", "PCL"},
 	{"vpoll-dkms", "vpoll", "PCL"},
@@ -77,6 +76,7 @@ func packages(t *testing.T, base *lab.Root) {
 // can't be built for the newest kernel.
 func debianBreaks(t *testing.T) {
 	r := root{lab.AptRoot(t), t}
+	fewModules(t, r.Root)
 	k := lab.AptKernels(t)
 	r.install(0, "dkms", "linux-headers-"+k.New)
 	out := r.install(100, "tp-smapi-dkms", "ddcci-dkms", "evdi-dkms")

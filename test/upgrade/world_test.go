@@ -21,8 +21,7 @@ const arch = "x86_64"
 // TestUpgrade runs the cases side by side, over roots that they share.
 func TestUpgrade(t *testing.T) {
 	base := lab.AptRoot(t)
-	// An initramfs with hundreds of modules takes a minute.
-	write(t, base.Path("etc/initramfs-tools/conf.d/few"), "MODULES=list\n", 0o644)
+	fewModules(t, base)
 	base.MustApt("install", base.AddDeb(lab.Deb(t)))
 	base.Freeze()
 
@@ -39,6 +38,13 @@ func TestUpgrade(t *testing.T) {
 		t.Run("versions", func(t *testing.T) { versions(t, kernel, k) })
 		t.Run("headers", func(t *testing.T) { headersInPlace(t, kernel, k) })
 	})
+}
+
+// fewModules keeps hundreds of the kernel's own modules out of the initramfs,
+// which take a minute.
+func fewModules(t *testing.T, r *lab.Root) {
+	t.Helper()
+	write(t, r.Path("etc/initramfs-tools/conf.d/few"), "MODULES=list\n", 0o644)
 }
 
 // root is a root that a case changes.
