@@ -214,6 +214,14 @@ func (e *Engine) hookRemove(ctx context.Context, release string) error {
 	if err := e.openGateFor(ctx, t.Kernel); err != nil {
 		fmt.Fprintf(e.Err, "Warning: %v\n", err)
 	}
+	if _, err := os.Stat(e.tree.Dir); err != nil {
+		return nil // nothing was ever added
+	}
+	unlock, err := e.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	for _, o := range e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch}) {
 		if err := e.tree.DropOutcome(o.Key()); err != nil {
 			return fail(NotWritable, err)
