@@ -100,7 +100,7 @@ func (e *Engine) keepWaiting(ctx context.Context, t plan.Target, ids []state.ID,
 			continue
 		}
 		m, err := e.load(ctx, id, t, conf.Auto, e.Err)
-		if err != nil || !m.Autoinstall {
+		if err != nil || !m.Autoinstall || e.kernel(t).HasHeaders() && !m.Applies(e.kernelFacts(t)).OK {
 			continue
 		}
 		err = e.tree.KeepOutcome(state.Outcome{
@@ -138,10 +138,14 @@ func Report(w io.Writer, list []state.Outcome) {
 	io.WriteString(w, b.String())
 }
 
-// Outcomes returns the kept outcomes that a filter matches.
+// Outcomes returns the kept outcomes that a filter matches, without those for
+// kernels that are gone.
 func (e *Engine) Outcomes(f Filter) []state.Outcome {
 	list := e.tree.Outcomes(state.ID{Module: f.Module, Version: f.Version}, f.Kernel)
-	return slices.DeleteFunc(list, func(o state.Outcome) bool { return f.Arch != "" && o.Arch != f.Arch })
+	return slices.DeleteFunc(list, func(o state.Outcome) bool {
+		k := e.kernel(plan.Target{Kernel: o.Kernel, Arch: o.Arch})
+		return f.Arch != "" && o.Arch != f.Arch || !k.HasHeaders() && !k.HasImage(e.Paths)
+	})
 }
 
 // requiredFailures are those of the outcomes that fail a transaction.
