@@ -188,7 +188,7 @@ func (e *Engine) summary(a *plan.Auto, t plan.Target, outcomes []error) error {
 	if len(failed)+len(waiting) > 0 {
 		return failf(AutoinstallFailed, "not every module could be installed for kernel %s", t.Kernel).hint("What failed, and why, is told above.")
 	}
-	return indexFailure(a, outcomes)
+	return indexFailure(&a.Plan, outcomes)
 }
 
 func (e *Engine) tell(t plan.Target, what string, modules []string) {
@@ -198,8 +198,8 @@ func (e *Engine) tell(t plan.Target, what string, modules []string) {
 }
 
 // indexFailure returns the failure of a step that belongs to no module.
-func indexFailure(a *plan.Auto, outcomes []error) error {
-	for i, s := range a.Steps {
+func indexFailure(p *plan.Plan, outcomes []error) error {
+	for i, s := range p.Steps {
 		var cancelled *plan.Cancelled
 		if err := outcomes[i]; s.Kind == plan.Refresh && err != nil && !errors.As(err, &cancelled) {
 			return err

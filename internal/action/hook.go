@@ -161,7 +161,11 @@ func (e *Engine) serve(ctx context.Context, t plan.Target) error {
 	}
 	e.remember = true
 	done, err := e.autoinstall(ctx, t, state.ID{})
-	if err != nil && failed(err).Reason != AutoinstallFailed {
+	switch f := failed(err); {
+	case err == nil || f.Reason == AutoinstallFailed:
+	case (f.Reason == IndexFailed || f.Reason == InitramfsFailed) && !e.requiredFor(ctx, t):
+		err = e.harmless(f) // the next command tries the index again; ready tells
+	default:
 		return err
 	}
 	if err == nil && done {
@@ -173,6 +177,14 @@ func (e *Engine) serve(ctx context.Context, t plan.Target) error {
 		return &Failure{Reason: AutoinstallFailed, Err: fmt.Errorf("a required module is missing for kernel %s", t.Kernel), Hint: []string{"What failed, and what to do, is told above."}}
 	}
 	return nil
+}
+
+// requiredFor reports whether a required module is installed for a kernel.
+func (e *Engine) requiredFor(ctx context.Context, t plan.Target) bool {
+	return slices.ContainsFunc(e.kernelModules(t, func(id state.ID) bool { return e.tree.Installed(t.Key(id)) }), func(id state.ID) bool {
+		m, _ := e.load(ctx, id, t, conf.Auto, io.Discard) // without a conf the default counts
+		return e.policy(m) == conf.Required
+	})
 }
 
 // hookVerdict fails for a kernel whose required modules have failed.

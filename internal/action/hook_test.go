@@ -258,6 +258,29 @@ func TestFailureOfTheMachine(t *testing.T) {
 	m.wantStatus("m/1@6.1.0 installed")
 }
 
+// An index that can't be made fails the transaction for required modules only.
+func TestIndexFailsInAHook(t *testing.T) {
+	for _, policy := range []string{"optional", "required"} {
+		m := newMachine(t)
+		m.image(k1)
+		m.tool("depmod", "echo no room >&2; exit 4")
+		id := m.source("m/1", "FAILURE_POLICY="+policy)
+		m.must(m.engine().Add(context.Background(), Selection{ID: id}, k1))
+		errs := []error{m.hook("headers", k1.Kernel), m.hook("package", "m", "1", "", "", "")}
+		m.wantSaid("no room")
+		for _, err := range errs {
+			if policy == "optional" {
+				m.must(err)
+			} else {
+				m.reason(err, IndexFailed)
+			}
+		}
+		if !m.has("tree/.index-due/6.1.0") {
+			t.Error("the index isn't due any more")
+		}
+	}
+}
+
 // dpkg makes the machine look as if dkms was started by a maintainer script.
 func (m *machine) dpkg(script string, args ...string) {
 	m.t.Helper()

@@ -72,7 +72,7 @@ func (e *Engine) hookPackage(ctx context.Context, a packageArgs) error {
 			return err
 		}
 	}
-	return e.installPackage(ctx, a.ID, targets)
+	return e.installPackage(ctx, a.ID, targets, e.policy(m) == conf.Required)
 }
 
 // everyKernel returns the kernels with headers, and those without: only their
@@ -126,7 +126,7 @@ func (e *Engine) registerPackage(ctx context.Context, a packageArgs, t plan.Targ
 
 // installPackage carries out the plan, for kernels side by side, and shows what
 // is missing afterwards.
-func (e *Engine) installPackage(ctx context.Context, id state.ID, targets []plan.Target) error {
+func (e *Engine) installPackage(ctx context.Context, id state.ID, targets []plan.Target, required bool) error {
 	e.deep = true
 	if len(targets) == 0 {
 		fmt.Fprintf(e.Err, "Warning: no kernel with headers is installed; %s will be built when one comes\n", id)
@@ -140,7 +140,11 @@ func (e *Engine) installPackage(ctx context.Context, id state.ID, targets []plan
 				p.Steps[i].Heading = fmt.Sprintf("Kernel %s (%s):", s.Key.Kernel, s.Key.Arch)
 			}
 		}
-		if _, err := e.perform(ctx, p, f, false); err != nil {
+		outcomes, err := e.perform(ctx, p, f, false)
+		if err == nil && required {
+			err = indexFailure(p, outcomes)
+		}
+		if err != nil {
 			return err
 		}
 	}
