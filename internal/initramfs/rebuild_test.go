@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"dkms-go/internal/host"
-	"dkms-go/test/lab"
 )
 
 // machine is a made-up machine below a directory: its paths, and a PATH with
@@ -26,12 +25,7 @@ type machine struct {
 
 func newMachine(t *testing.T) machine {
 	t.Helper()
-	return machineAt(t, t.TempDir())
-}
-
-// machineAt has the places of a machine below another root.
-func machineAt(t *testing.T, dir string) machine {
-	t.Helper()
+	dir := t.TempDir()
 	p := host.Default()
 	for _, place := range []*string{
 		&p.Boot, &p.InstallTree, &p.MachineID, &p.KernelInstall, &p.InitramfsTools, &p.InitramfsToolsShare,
@@ -288,66 +282,4 @@ func TestRebuildFails(t *testing.T) {
 		t.Errorf("nothing changed: %v", err)
 	}
 	holds(t, path, "old")
-}
-
-// inRoot makes a tool of another root callable: it runs there.
-func (m machine) inRoot(t *testing.T, name string) {
-	t.Helper()
-	m.tool(t, name, `for a; do set -- "$@" "${a#`+m.dir+`}"; shift; done; exec chroot `+m.dir+` `+name+` "$@"`)
-}
-
-// The real tools make images of a real kernel: each holds the object before
-// and after it is replaced.
-func TestRebuildWithRealTools(t *testing.T) {
-	release := lab.AptKernels(t).Cloud
-	for _, tool := range []Tool{UpdateInitramfs, Dracut} {
-		t.Run(string(tool), func(t *testing.T) {
-			root := lab.AptRoot(t)
-			m := machineAt(t, root.Dir)
-			// Small images: large ones take minutes.
-			m.write(t, "etc/initramfs-tools/conf.d/few", "MODULES=list\n")
-			m.write(t, "etc/dracut.conf.d/few.conf", "dracutmodules=\" base \"\n")
-			if tool == Dracut {
-				root.MustApt("install", "dracut")
-			}
-			root.MustApt("install", "linux-image-"+release)
-			m.inRoot(t, string(tool))
-			m.write(t, "etc/initramfs-tools/modules", "dummy\n")
-			m.write(t, "etc/dracut.conf.d/x.conf", "add_drivers+=\" dummy \"\n")
-
-			path, ok := Find(m.Paths, release)
-			if owner, _ := Owner(m.Paths, release, m.env); !ok || owner != tool {
-				t.Fatalf("image %q of %q", path, owner)
-			}
-			why, err := Belongs(m.Paths, Question{Release: release, Objects: []string{"dummy", "virtio_blk", "nothing"}, Env: m.env})
-			if err != nil || len(why) < 1 || why[0].Object != "dummy" || !strings.Contains(why[0].Why, "named in") {
-				t.Errorf("belongs: %+v, %v", why, err)
-			}
-			object := filepath.Join(root.Dir, "lib/modules", release, "kernel/drivers/net/dummy.ko")
-			data, err := os.ReadFile(object)
-			if err != nil {
-				t.Fatal(err)
-			}
-			check := func(want Held) {
-				t.Helper()
-				if held, err := Holds(path, "dummy", data); err != nil || held != want {
-					t.Errorf("holds: %v, %v, want %v", held, err, want)
-				}
-			}
-			check(Missing)
-			var out bytes.Buffer
-			if _, err := Rebuild(context.Background(), m.Paths, release, m.env, &out); err != nil {
-				t.Fatalf("%v\n%s", err, out.Bytes())
-			}
-			check(Same)
-			data, err = os.ReadFile(filepath.Join(root.Dir, "lib/modules", release, "kernel/drivers/net/ifb.ko"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			check(Other)
-			if got := m.calls(t); strings.Count(got, "\n") != 1 || !strings.Contains(got, release) {
-				t.Errorf("calls: %q", got)
-			}
-		})
-	}
 }
