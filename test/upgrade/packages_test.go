@@ -3,6 +3,7 @@
 package upgrade
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -24,11 +25,16 @@ var archivePackages = []struct{ name, module, kernels string }{
 	{"vpoll-dkms", "vpoll", "PCL"},
 }
 
-// headersOfAll installs the headers of four kernels.
+// headersOfAll installs the headers of four kernels; in CI, whose time is short,
+// those of one of each series.
 func headersOfAll(t *testing.T, r root) map[rune]string {
 	t.Helper()
 	k := lab.AptKernels(t)
 	all := map[rune]string{'P': k.Prev, 'C': k.Cur, 'L': k.Cloud, 'N': k.New}
+	if os.Getenv("CI") == "true" {
+		delete(all, 'P')
+		delete(all, 'L')
+	}
 	var packages []string
 	for _, release := range all {
 		packages = append(packages, "linux-headers-"+release)
