@@ -39,7 +39,8 @@ func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Targe
 				r.Stale = e.stale(key, t)
 			}
 			if r.Installed {
-				r.Lost = install.Lost(install.ReadPlaced(e.tree, e.Paths.KernelTree(t.Kernel), key))
+				placed := install.ReadPlaced(e.tree, e.Paths.KernelTree(t.Kernel), key)
+				r.Lost = install.Lost(placed) || install.Damaged(placed, e.tree.Objects(key))
 			}
 			if m.Condition != state.Broken && want(m.ID, r) {
 				e.read(ctx, key, t, &r)

@@ -33,6 +33,12 @@ func HookNames() [][2]string {
 	}
 }
 
+// HarmlessHook reports whether a hook ends well whatever happens: its failure would
+// keep a kernel package's other hooks from running.
+func HarmlessHook(name string) bool {
+	return slices.Contains([]string{"image", "preinst", "prerm", "kernel-install"}, name)
+}
+
 // Hook does the work of a package manager's hook. A failed module is kept in the
 // tree and shown in one block. It is the hook's failure only if the module is
 // required, see conf.Module.Policy.
@@ -193,20 +199,65 @@ func (e *Engine) hookVerdict(ctx context.Context, release string) error {
 	if err != nil {
 		return err
 	}
-	list := e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch})
-	for i, o := range list { // the policy may have changed since
-		if m, err := e.load(ctx, o.Key().ID, t, conf.Auto, io.Discard); err == nil {
-			list[i].Required = e.policy(m) == conf.Required
-		}
-	}
-	if list = requiredFailures(list); len(list) == 0 {
+	lacking := e.requiredLacking(ctx, t)
+	if len(lacking) == 0 {
 		return nil
 	}
 	f := failf(AutoinstallFailed, "required modules have failed for kernel %s", t.Kernel)
-	for _, o := range list {
-		f.hint("%s: %s", o.Key().ID, o.Error)
+	f.Hint = lacking
+	return f.hint("Fix them, then: dkms autoinstall -k %s, and dpkg --configure -a. Or declare them optional: FAILURE_POLICY=optional in %s/<module>.conf", t.Kernel, e.Paths.ConfDir)
+}
+
+// requiredLacking has a line for each required module that isn't installed for a
+// kernel, whatever was kept of it, except those that only wait for a package.
+func (e *Engine) requiredLacking(ctx context.Context, t plan.Target) []string {
+	if !e.kernel(t).HasHeaders() {
+		return nil // all wait
 	}
-	return f.hint("Fix them, or declare them optional: FAILURE_POLICY=optional in %s/<module>.conf. Then: dpkg --configure -a, or dkms hook verdict %s", e.Paths.ConfDir, t.Kernel)
+	var lines []string
+	for _, id := range e.required(ctx, t) {
+		reason := "not installed"
+		for _, o := range e.Outcomes(Filter{Module: id.Module, Kernel: t.Kernel, Arch: t.Arch}) {
+			if reason = o.Error; o.State == state.OutcomeWaiting {
+				reason = ""
+			}
+		}
+		if v, ok := e.tree.Active(t.Key(id)); ok && e.tree.Installed(t.Key(state.ID{Module: id.Module, Version: v})) && reason == "not installed" {
+			reason = ""
+		}
+		if reason != "" {
+			lines = append(lines, id.String()+": "+reason)
+		}
+	}
+	return lines
+}
+
+// required are the required modules that want to be installed for a kernel. One
+// whose conf can't be read wants to be.
+func (e *Engine) required(ctx context.Context, t plan.Target) []state.ID {
+	var list []state.ID
+	for _, id := range e.newest() {
+		if e.policyFor(ctx, id, t) != conf.Required {
+			continue
+		}
+		m, err := e.load(ctx, id, t, conf.Auto, io.Discard)
+		if err != nil || m.Autoinstall && m.Applies(e.kernelFacts(t)).OK {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// newest are the newest versions of all modules, also of broken ones.
+func (e *Engine) newest() []state.ID {
+	list := e.latest()
+	for _, id := range e.tree.Modules("", "") {
+		known := slices.ContainsFunc(list, func(l state.ID) bool { return l.Module == id.Module })
+		if !known && e.tree.Condition(id) == state.Broken {
+			list = append(list, id)
+		}
+	}
+	return list
 }
 
 // hookRemove takes out what was made for a kernel that goes. Modules stay

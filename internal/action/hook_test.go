@@ -188,7 +188,7 @@ func TestFailurePolicy(t *testing.T) {
 		{"FAILURE_POLICY=required", "", conf.Optional, "required"},
 		{"FAILURE_POLICY=Optional", "", conf.Required, "optional"},
 		{"FAILURE_POLICY=optional", "FAILURE_POLICY=required\n", conf.Optional, "required"},
-		{"FAILURE_POLICY=maybe", "", conf.Optional, "optional"},
+		{"FAILURE_POLICY=maybe", "", conf.Optional, "required"},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			m := newMachine(t)
@@ -278,6 +278,104 @@ func TestIndexFailsInAHook(t *testing.T) {
 		if !m.has("tree/.index-due/6.1.0") {
 			t.Error("the index isn't due any more")
 		}
+	}
+}
+
+// What a machine is short of says nothing of the module.
+func TestShortOfSpaceIsTriedAgain(t *testing.T) {
+	m := newMachine(t)
+	m.counted()
+	m.image(k1)
+	for name, failure := range map[string]string{
+		"full": "echo 'm.c:1: fatal error: error writing to /tmp/x.s: No space left on device'; exit 1",
+		"kill": "kill -9 $$$$",
+	} {
+		id := m.source(name+"/1", "FAILURE_POLICY=required")
+		m.must(m.engine().Add(context.Background(), Selection{ID: id}, k1))
+		m.put("lib/modules/6.1.0/build/Makefile", "all:\n\t@"+failure+"\n")
+		m.must(m.hook("image", k1.Kernel))
+		m.reason(m.hook("verdict", k1.Kernel), AutoinstallFailed)
+		m.put("lib/modules/6.1.0/build/Makefile", kbuild)
+		m.must(m.hook("image", k1.Kernel))
+		m.must(m.hook("verdict", k1.Kernel))
+	}
+	m.wantStatus("full/1@6.1.0 installed, kill/1@6.1.0 installed")
+}
+
+// A package whose dkms.conf can't be used fails as any other failure does.
+func TestPackageWithBadConf(t *testing.T) {
+	for policy, lines := range map[string]string{"optional": "", "required": "FAILURE_POLICY=required\n"} {
+		m := newMachine(t)
+		m.image(k1)
+		m.source("m/1", `MAKE="unclosed`)
+		m.put("etc/m.conf", lines)
+		err := m.hook("package", "m", "1", "", "", "")
+		m.wantSaid("unexpected EOF")
+		if policy == "required" {
+			m.reason(err, BadConf)
+			m.reason(m.hook("verdict", k1.Kernel), AutoinstallFailed)
+		} else {
+			m.must(err)
+			m.must(m.hook("verdict", k1.Kernel))
+		}
+		if n := len(m.engine().Outcomes(Filter{Module: "m"})); n != 2 {
+			t.Errorf("%d outcomes, want 2", n)
+		}
+		m.wantStatus("m/1 added")
+		m.must(m.engine().Back(context.Background(), state.ID{Module: "m", Version: "1"}, nil, true, plan.ToNothing))
+		m.wantStatus("")
+	}
+}
+
+// Whatever was kept of it, a required module that isn't installed fails.
+func TestRequiredModuleThatIsBroken(t *testing.T) {
+	m := newMachine(t)
+	m.image(k1)
+	id := m.source("m/1")
+	m.put("etc/m.conf", "FAILURE_POLICY=required\n")
+	m.must(m.engine().Add(context.Background(), Selection{ID: id}, k1))
+	if err := os.Rename(m.root+"/src/m-1", m.root+"/aside"); err != nil {
+		t.Fatal(err)
+	}
+	m.must(m.hook("image", k1.Kernel))
+	m.reason(m.hook("verdict", k1.Kernel), AutoinstallFailed)
+	r, err := m.engine().Ready(context.Background(), k1.Kernel, "")
+	m.reason(err, NotReady)
+	if len(r.Modules) != 1 || !strings.Contains(r.Modules[0].Reasons[0], "broken") {
+		t.Errorf("%+v", r.Modules)
+	}
+}
+
+// The failure of a version counts until a later one is installed.
+func TestSupersededFailure(t *testing.T) {
+	m := newMachine(t)
+	m.image(k1)
+	m.put("etc/m.conf", "FAILURE_POLICY=required\n")
+	m.source("m/1")
+	m.put("src/m-1/m.c", "#error no\n")
+	m.reason(m.hook("package", "m", "1", "", "", ""), HookFailed)
+	m.source("m/2")
+	m.must(m.hook("package", "m", "2", "", "", ""))
+	m.must(m.hook("headers", k1.Kernel))
+	m.must(m.hook("verdict", k1.Kernel))
+}
+
+// A truncated object is put back, one that others have changed is left alone.
+func TestDamagedObject(t *testing.T) {
+	m := newMachine(t)
+	id := m.source("m/1")
+	m.must(m.install(id, k1))
+	const object = "lib/modules/6.1.0/updates/dkms/m.ko"
+	whole := m.read(object)
+	m.put(object, whole[:len(whole)/2])
+	m.must(m.install(id, k1))
+	if m.read(object) != whole {
+		t.Error("the truncated object is still there")
+	}
+	m.put(object, whole+"a signature")
+	m.must(m.install(id, k1))
+	if m.read(object) != whole+"a signature" {
+		t.Error("an object that others have changed was replaced")
 	}
 }
 

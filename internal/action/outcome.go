@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -15,6 +17,7 @@ import (
 	"dkms-go/internal/conf"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
+	"dkms-go/internal/vercmp"
 )
 
 // memorable reports whether a failure lies in the module or the kernel, and not in
@@ -26,11 +29,18 @@ func (f *Failure) memorable() bool {
 	}, f.Reason)
 }
 
-// ofMachine reports whether a failure is one of this machine's disk, such as a
-// full one: the same inputs may do better next time.
+// machineTrouble matches what tools say of a machine that is short of something.
+var machineTrouble = regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|cannot allocate memory|out of memory|virtual memory exhausted|\bkilled\b|read-only file system|input/output error`)
+
+// ofMachine reports whether a failure is one of this machine's disk or memory, or
+// a command that a signal ended: the same inputs may do better next time.
 func (f *Failure) ofMachine() bool {
 	var errno syscall.Errno
-	return (f.Reason == InstallFailed || f.Reason == ObjectMissing) && errors.As(f.Err, &errno)
+	if (f.Reason == InstallFailed || f.Reason == ObjectMissing) && errors.As(f.Err, &errno) {
+		return true
+	}
+	const signalled = 128
+	return f.Status > signalled || machineTrouble.MatchString(f.Cause) || machineTrouble.MatchString(strings.Join(f.Hint, "\n"))
 }
 
 // policy returns the failure policy of a module whose conf may be unknown.
@@ -39,6 +49,16 @@ func (e *Engine) policy(m *conf.Module) string {
 		return m.Policy
 	}
 	return e.Framework.Policy
+}
+
+// policyFor returns the failure policy of a module whose conf may not be usable:
+// the administrator's file counts by itself then.
+func (e *Engine) policyFor(ctx context.Context, id state.ID, t plan.Target) string {
+	m, _ := e.load(ctx, id, t, conf.Auto, io.Discard)
+	if m == nil {
+		m, _ = e.loadFile(ctx, id, t, filepath.Join(e.Paths.ConfDir, id.Module+".conf"), conf.Auto, io.Discard)
+	}
+	return e.policy(m)
 }
 
 // account keeps in the tree what became of a step, for status, for ready and for
@@ -76,9 +96,19 @@ func (e *Engine) keepFailure(key state.Key, f *Failure) error {
 	}
 	return e.tree.KeepOutcome(state.Outcome{
 		Module: key.Module, Version: key.Version, Kernel: key.Kernel, Arch: key.Arch,
-		State: state.OutcomeFailed, Required: e.policy(m) == conf.Required, When: time.Now(),
-		Code: e.Code(f), Error: f.headline(), Hints: f.Hint, Inputs: inputs,
+		State: state.OutcomeFailed, Required: e.policyFor(context.Background(), key.ID, t) == conf.Required, When: time.Now(),
+		Code: e.Code(f), Error: f.headline(), Hints: e.lasting(key, f.Hint), Inputs: inputs,
 	})
+}
+
+// lasting names the kept log in place of the build directory's, which goes with
+// the next build.
+func (e *Engine) lasting(key state.Key, hints []string) []string {
+	var list []string
+	for _, h := range hints {
+		list = append(list, strings.ReplaceAll(h, filepath.Join(e.tree.Build(key.ID), "make.log"), e.tree.KeptLog(key)))
+	}
+	return list
 }
 
 // headline is the first real error on one line.
@@ -139,13 +169,19 @@ func Report(w io.Writer, list []state.Outcome) {
 }
 
 // Outcomes returns the kept outcomes that a filter matches, without those for
-// kernels that are gone.
+// kernels that are gone, and of versions with an installed successor.
 func (e *Engine) Outcomes(f Filter) []state.Outcome {
 	list := e.tree.Outcomes(state.ID{Module: f.Module, Version: f.Version}, f.Kernel)
 	return slices.DeleteFunc(list, func(o state.Outcome) bool {
 		k := e.kernel(plan.Target{Kernel: o.Kernel, Arch: o.Arch})
-		return f.Arch != "" && o.Arch != f.Arch || !k.HasHeaders() && !k.HasImage(e.Paths)
+		return f.Arch != "" && o.Arch != f.Arch || !k.HasHeaders() && !k.HasImage(e.Paths) || e.superseded(o.Key())
 	})
+}
+
+// superseded reports whether a later version of the module is installed.
+func (e *Engine) superseded(key state.Key) bool {
+	v, ok := e.tree.Active(key)
+	return ok && vercmp.Less(key.Version, v) && !e.tree.Retired(state.ID{Module: key.Module, Version: v})
 }
 
 // requiredFailures are those of the outcomes that fail a transaction.

@@ -56,12 +56,15 @@ func (e *Engine) hookPackage(ctx context.Context, a packageArgs) error {
 	if len(targets) > 0 {
 		first = targets[0]
 	}
-	if err := e.registerPackage(ctx, a, first); err != nil {
-		return err
+	err = e.registerPackage(ctx, a, first)
+	m := (*conf.Module)(nil)
+	if err == nil {
+		if m, err = e.load(ctx, a.ID, first, conf.Auto, e.Err); err != nil {
+			err = confFailure(err)
+		}
 	}
-	m, err := e.load(ctx, a.ID, first, conf.Auto, e.Err)
 	if err != nil {
-		return confFailure(err)
+		return e.unusable(ctx, a.ID, append(targets, waiting...), failed(err))
 	}
 	if !m.Autoinstall {
 		fmt.Fprintf(e.Out, "Not building %s: its dkms.conf does not ask for automatic installation.\n", a.ID)
@@ -73,6 +76,31 @@ func (e *Engine) hookPackage(ctx context.Context, a packageArgs) error {
 		}
 	}
 	return e.installPackage(ctx, a.ID, targets, e.policy(m) == conf.Required)
+}
+
+// unusable deals with a module that can't even be read: it is registered all the
+// same, so that its package can take it away again, and the failure is kept for
+// every kernel.
+func (e *Engine) unusable(ctx context.Context, id state.ID, targets []plan.Target, f *Failure) error {
+	if !slices.Contains([]Reason{BadConf, NoConf, NoSource, NoSourceDir}, f.Reason) {
+		return f
+	}
+	if c := e.tree.Condition(id); (c == state.Absent || c == state.Hidden) && f.Reason != NoSourceDir {
+		if err := e.register(id, e.tree.Source(id)); err != nil {
+			return fail(Internal, err)
+		}
+	}
+	required := false
+	for _, t := range targets {
+		if err := e.keepFailure(t.Key(id), f); err != nil {
+			return fail(NotWritable, err)
+		}
+		required = required || e.policyFor(ctx, id, t) == conf.Required
+	}
+	if required || len(targets) == 0 && e.Framework.Policy == conf.Required {
+		return f
+	}
+	return e.harmless(f)
 }
 
 // everyKernel returns the kernels with headers, and those without: only their

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"dkms-go/internal/boot"
-	"dkms-go/internal/conf"
 	"dkms-go/internal/kernel"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
@@ -21,6 +20,9 @@ type Readiness struct {
 	Target plan.Target
 	// Why says how the kernel was chosen.
 	Why string
+	// Model is the kernel whose modules it must have. It may not be installed
+	// here, as in a container.
+	Model string
 	// Absent says that the kernel itself is not installed.
 	Absent bool
 	// Modules are those that the kernel must have.
@@ -67,12 +69,10 @@ func (e *Engine) Ready(ctx context.Context, release, model string) (Readiness, e
 	if r.Absent = !e.kernel(r.Target).HasImage(e.Paths); r.Absent {
 		return r, failf(NotReady, "kernel %s is not installed", release)
 	}
-	if model == "" {
-		if model, _, err = e.Running(); err != nil {
-			return r, fail(Internal, err)
-		}
+	if r.Model, err = e.model(model); err != nil {
+		return r, err
 	}
-	for _, m := range e.needed(ctx, r.Target, model) {
+	for _, m := range e.needed(ctx, r.Target, r.Model) {
 		if err := e.moduleReady(ctx, r.Target, &m); err != nil {
 			return r, err
 		}
@@ -84,9 +84,31 @@ func (e *Engine) Ready(ctx context.Context, release, model string) (Readiness, e
 	return r, nil
 }
 
+// model returns the kernel that is the model: the named one, which must be there,
+// or the running one.
+func (e *Engine) model(named string) (string, error) {
+	if named == "" {
+		running, _, err := e.Running()
+		if err != nil {
+			return "", fail(Internal, err)
+		}
+		return running, nil
+	}
+	if !e.Known(named) {
+		return "", failf(NotReady, "kernel %s, the model, is not installed", named)
+	}
+	return named, nil
+}
+
+// Known reports whether the model kernel is installed here.
+func (e *Engine) Known(release string) bool {
+	return slices.Contains(kernel.Installed(e.Paths), release)
+}
+
 // needed lists the modules that a kernel must have, by name.
 func (e *Engine) needed(ctx context.Context, t plan.Target, model string) []ModuleReadiness {
 	var list []ModuleReadiness
+	required := e.required(ctx, t)
 	for _, id := range e.tree.Modules("", "") {
 		if slices.ContainsFunc(list, func(m ModuleReadiness) bool { return m.Module == id.Module }) {
 			continue
@@ -95,8 +117,7 @@ func (e *Engine) needed(ctx context.Context, t plan.Target, model string) []Modu
 			list = append(list, ModuleReadiness{Module: id.Module, Needed: "kernel " + model + " has " + id.String()})
 			continue
 		}
-		m, err := e.load(ctx, id, t, conf.NoExec, e.Err)
-		if err == nil && e.policy(m) == conf.Required && m.Applies(e.kernelFacts(t)).OK {
+		if slices.Contains(required, id) {
 			list = append(list, ModuleReadiness{Module: id.Module, Needed: "required"})
 		}
 	}
@@ -109,6 +130,11 @@ func (e *Engine) moduleReady(ctx context.Context, t plan.Target, m *ModuleReadin
 	key := t.Key(state.ID{Module: m.Module, Version: version})
 	if !ok || !e.tree.Installed(key) {
 		m.Reasons = []string{"not installed"}
+		for _, id := range e.tree.Modules(m.Module, "") {
+			if e.tree.Condition(id) == state.Broken {
+				m.Reasons = []string{"broken: its source is missing"}
+			}
+		}
 		for _, o := range e.Outcomes(Filter{Module: m.Module, Kernel: t.Kernel, Arch: t.Arch}) {
 			m.Reasons = []string{o.State + ": " + o.Error}
 			if o.State == state.OutcomeWaiting {

@@ -117,8 +117,12 @@ func (e *Engine) Verify(ctx context.Context, f Filter) ([]Verdict, error) {
 			all = append(all, verdicts...)
 		}
 	}
-	if len(all) == 0 && f.Module != "" {
-		return nil, failf(NotAdded, "nothing is built of %s", f.Module).hint("`dkms status` lists what is.")
+	if len(all) == 0 && (f.Module != "" || f.Kernel != "") {
+		what := state.ID{Module: f.Module, Version: f.Version}.String()
+		if f.Kernel != "" {
+			what += " for kernel " + f.Kernel
+		}
+		return nil, failf(NotAdded, "nothing is built of %s", strings.Trim(what, "/ ")).hint("`dkms status` lists what is.")
 	}
 	for _, v := range all {
 		if v.Refused() {

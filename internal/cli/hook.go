@@ -34,6 +34,16 @@ func hook(ctx context.Context, c *command) error {
 	return c.engine.Hook(ctx, words[0], words[1:], c.io.In)
 }
 
+// harmless shows an error that came before a hook could begin, such as one in
+// framework.conf, and forgets it for hooks that must end well.
+func (c *command) harmless(err error) error {
+	if c.verb.Name != "hook" || len(c.args.rest) == 0 || !action.HarmlessHook(c.args.rest[0]) {
+		return err
+	}
+	finish(err, c.io)
+	return nil
+}
+
 // hookHelp lists the hooks.
 func hookHelp() string {
 	var b strings.Builder

@@ -178,11 +178,11 @@ func perform(ctx context.Context, c *command) error {
 		return err
 	}
 	s, err := settings(ctx, c)
-	if err != nil {
-		return err
+	if err == nil {
+		c.engine, err = action.New(s)
 	}
-	if c.engine, err = action.New(s); err != nil {
-		return err
+	if err != nil {
+		return c.harmless(err)
 	}
 	if c.verb.ReadOnly || c.verb.Name == "generate_mok" || c.verb.Raw {
 		return c.verb.run(ctx, c)

@@ -64,6 +64,9 @@ func ready(ctx context.Context, c *command) error {
 			fmt.Fprintf(c.io.Out, "kernel %s: %s: %s (needed: %s)\n", r.Target.Kernel, name, reason, m.Needed)
 		}
 	}
+	if r.Model != "" && !c.engine.Known(r.Model) {
+		fmt.Fprintf(c.io.Err, "Note: the running kernel %s is not installed here, so only required modules count. --templatekernel names another model.\n", r.Model)
+	}
 	word, why := "ready", ""
 	if !r.Ready() {
 		word = "not ready"

@@ -34,8 +34,8 @@ type Framework struct {
 	SignFile, MOKSigningKey, MOKCertificate string
 	// TrySignModules is "true", "false" or "not_in_chroot" (also the default).
 	TrySignModules string
-	// Policy is failure_policy: what holds for modules that don't say, Required
-	// or, by default and for any other text, Optional.
+	// Policy is failure_policy: what holds for modules that don't say: Optional by
+	// default, Required also for any other text.
 	Policy string
 	// BootGate is on for "on", Initramfs off for "off".
 	BootGate, Initramfs bool
@@ -151,9 +151,9 @@ func (l *Loader) frameworkDefaults() Vars {
 
 func newFramework(v Vars) Framework {
 	on := func(name string) bool { return v.Get(name) != "" }
-	policy := Optional
-	if strings.EqualFold(v.Get("failure_policy"), Required) {
-		policy = Required
+	policy := Required // also for a misspelt word: what fails is then seen
+	if word := v.Get("failure_policy"); word == "" || strings.EqualFold(word, Optional) {
+		policy = Optional
 	}
 	return Framework{
 		SourceTree: v.Get("source_tree"), DKMSTree: v.Get("dkms_tree"),

@@ -102,8 +102,8 @@ func newModule(r Request, out *outcome) *Module {
 	m.NoWeakModules = isYes(v.Get("NO_WEAK_MODULES"))
 	m.Initramfs = isYes(v.Get(varInitramfs))
 	if m.Policy = strings.ToLower(v.Get(varPolicy)); m.Policy != "" && m.Policy != Required && m.Policy != Optional {
-		m.Warnings = append(m.Warnings, fmt.Sprintf("FAILURE_POLICY is %q, it must be required or optional", v.Get(varPolicy)))
-		m.Policy = ""
+		m.Warnings = append(m.Warnings, fmt.Sprintf("FAILURE_POLICY is %q, it must be required or optional; taken as required", v.Get(varPolicy)))
+		m.Policy = Required
 	}
 	m.BuildDependsRebuild = isYes(v.Get("BUILD_DEPENDS_REBUILD"))
 	for _, i := range v["BUILD_DEPENDS"].Sorted() {

@@ -47,6 +47,31 @@ func Lost(list []Placed) bool {
 	return false
 }
 
+// Damaged reports whether an object in a kernel's tree is none any more, as a
+// power failure leaves it: it has another size than in its result, in the
+// directory objects, and can't be read. One that was signed or compressed anew by
+// others is no damage.
+func Damaged(list []Placed, objects string) bool {
+	for _, p := range list {
+		there, err := os.Stat(p.Path)
+		if err != nil {
+			continue
+		}
+		ours, err := os.Stat(filepath.Join(objects, filepath.Base(p.Path)))
+		if err != nil || there.Size() == ours.Size() {
+			continue
+		}
+		data, err := ko.Read(p.Path)
+		if err == nil {
+			_, err = ko.ParseInfo(data)
+		}
+		if err != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // intact reports whether the object is still the one that was put there.
 func (p Placed) intact() bool {
 	data, err := os.ReadFile(p.Path)

@@ -166,7 +166,7 @@ func (m *maker) install(id state.ID, t Target, after []int) int {
 	}
 	switch {
 	case r.Lost:
-		why = "installed before, but gone from the kernel's tree"
+		why = "installed before, but gone from the kernel's tree, or damaged there"
 	case r.Installed:
 		why = "installed before; installed again"
 	}

@@ -44,7 +44,8 @@ type Result struct {
 	// Remembered says that a build from the same inputs has failed before and
 	// that it isn't worth another one now.
 	Remembered bool
-	// Lost says that an installed object is gone from the kernel's tree.
+	// Lost says that an installed object is gone from the kernel's tree, or
+	// damaged there.
 	Lost bool
 	// Conf is the conf evaluated for the kernel; Err is why there is none.
 	Conf *conf.Module
