@@ -82,10 +82,10 @@ func (e *Engine) hookPackage(ctx context.Context, a packageArgs) error {
 // same, so that its package can take it away again, and the failure is kept for
 // every kernel.
 func (e *Engine) unusable(ctx context.Context, id state.ID, targets []plan.Target, f *Failure) error {
-	if !slices.Contains([]Reason{BadConf, NoConf, NoSource, NoSourceDir}, f.Reason) {
+	if !slices.Contains([]Reason{BadConf, NoConf, NoSource}, f.Reason) {
 		return f
 	}
-	if c := e.tree.Condition(id); (c == state.Absent || c == state.Hidden) && f.Reason != NoSourceDir {
+	if c := e.tree.Condition(id); c == state.Absent || c == state.Hidden {
 		if err := e.register(id, e.tree.Source(id)); err != nil {
 			return fail(Internal, err)
 		}
