@@ -91,16 +91,12 @@ func (e *Engine) requireKnown(only state.ID) error {
 // autoinstall serves one kernel; it reports whether anything was due.
 func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) (bool, error) {
 	latest := map[state.ID]bool{}
-	all := &plan.Facts{}
 	for _, id := range e.tree.Modules("", "") {
-		c := e.tree.Condition(id)
-		if c == state.Broken {
-			f := e.requireSound(id).(*Failure)
-			e.Explain(e.Err, f)
+		if e.tree.Condition(id) == state.Broken {
+			e.Explain(e.Err, failed(e.requireSound(id)))
 		}
-		all.Modules = append(all.Modules, plan.Module{ID: id, Condition: c, Retired: e.tree.Retired(id)})
 	}
-	for _, id := range all.Latest() {
+	for _, id := range e.latest() {
 		latest[id] = true
 	}
 	if only.Version != "" {
