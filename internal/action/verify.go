@@ -46,7 +46,7 @@ func (e *Engine) forgetABI(t plan.Target) {
 // verifyTarget is what the objects of a module are held against: the kernel, and
 // the results of the modules that it depends on.
 func (e *Engine) verifyTarget(key state.Key, t plan.Target, m *conf.Module) verify.Target {
-	target := verify.Target{Kernel: e.abi(t), Certificates: e.certificates(), Readable: e.readable()}
+	target := verify.Target{Kernel: e.abi(t), Certificates: e.certificates(), Readable: e.readable(t)}
 	for _, d := range m.BuildDepends {
 		for _, id := range e.tree.Modules(d, "") {
 			files, _ := os.ReadDir(e.tree.Objects(t.Key(id)))
@@ -60,9 +60,10 @@ func (e *Engine) verifyTarget(key state.Key, t plan.Target, m *conf.Module) veri
 	return target
 }
 
-// readable are the compressions that this machine's kmod reads, by the features
-// that it lists; nil if it isn't there. It is asked once.
-func (e *Engine) readable() []ko.Compression {
+// readable are the compressions that a kernel's objects may have: that of its
+// own objects, and those that this machine's kmod reads, by the features that it
+// lists; nil if there is no kmod. It is asked once.
+func (e *Engine) readable(t plan.Target) []ko.Compression {
 	e.kmod.Do(func() {
 		out, err := run.Cmd{Argv: []string{"kmod", "--version"}, Env: e.baseEnv()}.Output(context.Background())
 		if err != nil {
@@ -75,7 +76,10 @@ func (e *Engine) readable() []ko.Compression {
 			}
 		}
 	})
-	return e.readables
+	if e.readables == nil {
+		return nil
+	}
+	return append(slices.Clip(e.readables), ko.Compression(e.suffix(t)))
 }
 
 // certificates are those of this machine's own keys, as far as they can be read.
