@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"dkms-go/internal/durable"
 	"dkms-go/internal/host"
 )
 
@@ -51,7 +52,7 @@ func Off(p host.Paths, module string) error {
 	case err != nil:
 		return fmt.Errorf("switching autoload of %q off: %w", module, err)
 	}
-	if err := syncDir(p.ModulesLoadDir); err != nil {
+	if err := durable.Sync(p.ModulesLoadDir); err != nil {
 		return fmt.Errorf("switching autoload of %q off: %w", module, err)
 	}
 	return nil
@@ -99,33 +100,10 @@ func check(module string, objects []string) error {
 	return nil
 }
 
-// replace writes a file beside path, syncs it and renames it. The name aside
-// doesn't end in .conf, so that nothing reads it.
+// replace writes the file and, if needed, its directory.
 func replace(path, text string) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	aside := path + ".dkms-new"
-	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(aside, path)
-	}
-	if err != nil {
-		os.Remove(aside)
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Replace(path, []byte(text), 0o644)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"dkms-go/internal/durable"
 	"dkms-go/internal/host"
 )
 
@@ -72,29 +73,10 @@ func replaceFile(path, text string) error {
 	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
 	}
-	aside := path + ".dkms-new"
-	err := writeFile(aside, text, mode)
-	if err == nil {
-		err = os.Rename(aside, path)
-	}
-	if err != nil {
-		os.Remove(aside)
+	if err := durable.Replace(path, []byte(text), mode); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-// writeFile writes a file and syncs it.
-func writeFile(path, text string, mode fs.FileMode) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	return errors.Join(err, f.Sync(), f.Close())
+	return nil
 }
 
 // removeFile removes a file for good.
@@ -102,13 +84,5 @@ func removeFile(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("taking the boot gate away: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("syncing a directory: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Sync(filepath.Dir(path))
 }

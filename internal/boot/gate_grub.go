@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"dkms-go/internal/durable"
 	"dkms-go/internal/run"
 )
 
@@ -161,7 +162,7 @@ func (g *grub) update(ctx context.Context, command []string) error {
 	if _, err := (run.Cmd{Argv: command}).Output(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("making %s again: %w", g.cfg(), err)
 	}
-	return syncDir(g.dir)
+	return durable.Sync(g.dir)
 }
 
 // pinDefault writes GRUBGate, makes grub.cfg again, and looks whether it has

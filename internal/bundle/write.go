@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"dkms-go/internal/durable"
 )
 
 // member is one entry to be written. Only its metadata is held in memory.
@@ -322,7 +324,7 @@ func replaceFile(path string, fill func(io.Writer) error) error {
 	if err != nil {
 		return errors.Join(err, removeIfThere(aside))
 	}
-	return syncDir(dir)
+	return durable.Sync(dir)
 }
 
 // removeIfThere removes path; one that is gone is no error.
@@ -331,14 +333,4 @@ func removeIfThere(path string) error {
 		return err
 	}
 	return nil
-}
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

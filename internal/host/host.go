@@ -14,6 +14,9 @@ import "path/filepath"
 type Paths struct {
 	// DKMSTree holds the state of all modules (dkms(8), --dkmstree).
 	DKMSTree string
+	// Cache holds what can be made again: module facts for the index, results,
+	// durations. It may be removed at any time.
+	Cache string
 	// SourceTree holds one <module>-<version> directory per module source.
 	SourceTree string
 	// InstallTree holds one directory per kernel release.
@@ -88,6 +91,7 @@ type Paths struct {
 func Default() Paths {
 	return Paths{
 		DKMSTree:            "/var/lib/dkms",
+		Cache:               "/var/cache/dkms",
 		SourceTree:          "/usr/src",
 		InstallTree:         "/lib/modules",
 		ConfDir:             "/etc/dkms",

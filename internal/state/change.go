@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"dkms-go/internal/durable"
 )
 
 // Change is a set of changes to the file system that happens whole or not at
@@ -162,7 +164,7 @@ func (c *Change) Commit() error {
 	}
 	c.done = true
 	c.step()
-	if err := syncDir(filepath.Dir(journal)); err != nil {
+	if err := durable.Sync(filepath.Dir(journal)); err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
 	c.closePrep()
@@ -279,20 +281,11 @@ func syncStaged(ops []op) error {
 			if err != nil || d.Type()&fs.ModeSymlink != 0 {
 				return err
 			}
-			return syncDir(path)
+			return durable.Sync(path)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// syncDir syncs a file or directory to its disk.
-func syncDir(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"dkms-go/internal/durable"
 )
 
 // carryOut performs the steps in the journal, for the first time or again, and
@@ -28,7 +30,7 @@ func carryOut(journal string, ops []op, step func()) error {
 		step()
 	}
 	for dir := range dirs {
-		if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := durable.Sync(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("syncing %s: %w", dir, err)
 		}
 	}

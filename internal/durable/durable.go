@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package durable changes single files in such a way that a power cut leaves the
+// old content or the new one. What several files hold together is switched by
+// state.Change.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+)
+
+// Replace gives the file path a new content: written beside it, synced, renamed
+// to it, and the directory synced. The name aside is hidden and doesn't end as
+// path does, so that nothing that reads all files of a kind takes it for one.
+// mode is given when the file is made, less the umask: file systems without
+// permissions, such as vfat, refuse to change them. After an error path is as
+// before.
+func Replace(path string, data []byte, mode fs.FileMode) error {
+	dir := filepath.Dir(path)
+	aside := filepath.Join(dir, fmt.Sprintf(".%s.%016x.dkms-new", filepath.Base(path), rand.Uint64()))
+	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(aside, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(aside))
+	}
+	return Sync(dir)
+}
+
+// Sync waits until a file's content, or a directory's entries, are on the disk
+// (fsync(2)).
+func Sync(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("syncing: %w", err)
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
