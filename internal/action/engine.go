@@ -43,6 +43,8 @@ type Settings struct {
 
 	Force, ForceVersion, Verbose, NoDepmod, ModprobeOnInstall bool
 	Symlink, RPMSafeUpgrade, DryRun                           bool
+	// CheckReproducible makes a build one that is done twice and compared.
+	CheckReproducible bool
 
 	// Conf, KernelConfig and KernelSource take the place of the module's
 	// dkms.conf, the kernel's configuration and its build directory.
@@ -79,6 +81,7 @@ type Engine struct {
 	abis       map[plan.Target]*abi.Kernel
 	identities map[plan.Target]kernel.Identity
 	sources    map[state.ID]string
+	stamps     map[plan.Target]func() string
 	signing    map[plan.Target]*mok.Plan
 	suffixes   map[plan.Target]string
 	commits    sync.Mutex // one change of state at a time
@@ -107,6 +110,7 @@ func New(s Settings) (*Engine, error) {
 		abis:       map[plan.Target]*abi.Kernel{},
 		identities: map[plan.Target]kernel.Identity{},
 		sources:    map[state.ID]string{},
+		stamps:     map[plan.Target]func() string{},
 		signing:    map[plan.Target]*mok.Plan{},
 		suffixes:   map[plan.Target]string{},
 	}, nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 
 	"dkms-go/internal/build"
 	"dkms-go/internal/conf"
@@ -34,6 +35,9 @@ type performance struct {
 	// serial is set when one step runs at a time: it then writes straight to
 	// the streams, which keeps the order of what commands write to both.
 	serial bool
+	// untold is set once a build's commands saw the running kernel's uname: what
+	// comes of it isn't kept for later.
+	untold atomic.Bool
 	// first is the kernel that a module is added for.
 	first plan.Target
 }
@@ -106,7 +110,7 @@ func (w *performance) open(p *plan.Plan) {
 			w.first = plan.Target{Kernel: s.Key.Kernel, Arch: s.Key.Arch}
 		}
 		if s.Kind == plan.Build {
-			builds[s.Key.ID]++
+			builds[s.Key.ID] += w.uses()
 		}
 	}
 	for id, n := range builds {
@@ -123,7 +127,7 @@ func (w *performance) open(p *plan.Plan) {
 func (w *performance) ended(s plan.Step, err error) {
 	var cancelled *plan.Cancelled
 	if errors.As(err, &cancelled) && s.Kind == plan.Build {
-		w.rooms[s.Key.ID].Leave()
+		w.leave(s.Key.ID)
 	}
 	if s.Blank && !(s.Kind == plan.Add && err != nil) {
 		out, _ := w.streams(s)
