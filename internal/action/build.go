@@ -116,63 +116,101 @@ func (e *Engine) signingRequest(k kernel.Kernel, fw conf.Framework) mok.Request 
 	}
 }
 
+// buildStep builds, unless the result of the same inputs is in the cache.
 func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target, out, errw io.Writer) error {
-	job, err := w.buildJob(ctx, s, t, out, errw)
+	m, err := w.conf(s.Key, errw)
+	if err == nil {
+		err = w.requireDepends(s, t, m, errw)
+	}
 	if err != nil {
 		return errors.Join(err, w.rooms[s.Key.ID].Leave())
 	}
-	err = job.Run(ctx, w.rooms[s.Key.ID])
+	r := w.reusable(ctx, s, t, m, errw)
+	if r != nil && !w.Force && r.restore(ctx, out, errw) {
+		return nil
+	}
+	job, chain, err := w.buildJob(ctx, s, t, m, out, errw)
+	if err != nil {
+		return errors.Join(err, w.rooms[s.Key.ID].Leave())
+	}
+	if r != nil {
+		go w.headersStamp(t)() // beside the compilers, for keep
+		job.Keep = func(p build.Product) {
+			if !w.untold.Load() {
+				r.keep(p, chain)
+			}
+		}
+	}
+	return w.explained(ctx, s.Key, job.Run(ctx, w.rooms[s.Key.ID]))
+}
+
+// explained turns the failure of a build into one of the verb.
+func (w *performance) explained(ctx context.Context, key state.Key, err error) error {
 	var f *build.Failure
 	if errors.As(err, &f) {
-		w.reportProblem(ctx, s.Key)
+		w.reportProblem(ctx, key)
 		return w.withCompiler(buildFailure(f), f.Cause)
 	}
 	return err
 }
 
-// buildJob gathers what a build needs, or tells why there can be none.
-func (w *performance) buildJob(ctx context.Context, s plan.Step, t plan.Target, out, errw io.Writer) (job build.Job, err error) {
-	m, err := w.conf(s.Key, errw)
-	if err != nil {
-		return job, err
-	}
-	// The plan counted on dependencies that were excluded in the meantime.
+// requireDepends fails if a module that the build needs isn't installed. The
+// plan counted on dependencies that were excluded in the meantime.
+func (w *performance) requireDepends(s plan.Step, t plan.Target, m *conf.Module, errw io.Writer) error {
 	if missing := w.notInstalled(m.BuildDepends, t); len(missing) > 0 && !w.Force {
-		return job, w.missingDepends(s.Key, missing)
+		return w.missingDepends(s.Key, missing)
 	}
 	if len(s.Missing) > 0 {
 		fmt.Fprintf(errw, "Warning: building %s although these are not installed for kernel %s: %s\n", s.Key.ID, t.Kernel, strings.Join(s.Missing, " "))
 	}
+	return nil
+}
+
+// buildJob gathers what a build needs, or tells why there can be none.
+func (w *performance) buildJob(ctx context.Context, s plan.Step, t plan.Target, m *conf.Module, out, errw io.Writer) (build.Job, toolchain, error) {
 	k := w.kernel(t)
 	chain, err := w.toolchain(ctx, k)
+	if err == nil {
+		err = w.compilerMissing(k, chain)
+	}
 	if err != nil {
-		return job, err
+		return build.Job{}, chain, err
 	}
-	if err := w.compilerMissing(k, chain); err != nil {
-		return job, err
-	}
-	finish, err := w.finish(ctx, t, k, chain)
-	if err != nil {
-		return job, err
-	}
+	job := w.job(s, t, m, out, errw)
+	job.Env, job.LLVM = append(w.compileEnv(s.Key, m, k), chain.env...), chain.llvm
+	job.Inputs = w.inputsRecord(s.Key, m, chain)
+	job.Finish, err = w.finish(ctx, t, k, chain)
+	return job, chain, err
+}
+
+// job is a build but for what depends on the kernel's toolchain.
+func (w *performance) job(s plan.Step, t plan.Target, m *conf.Module, out, errw io.Writer) build.Job {
+	k := w.kernel(t)
 	return build.Job{
 		Key: s.Key, Tree: w.tree, Paths: w.Paths, Conf: m, Kernel: k, Facts: w.kernelFacts(t),
-		Env: append(w.buildEnv(s.Key, m), chain.env...), LLVM: chain.llvm,
-		Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs, Finish: finish,
-		Depends: w.dependVersions(m, t), Inputs: w.inputsRecord(s.Key, m, chain), Verify: w.verifyTarget(s.Key, t, m), Force: w.Force,
+		Env: w.compileEnv(s.Key, m, k), Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs,
+		Depends: w.dependVersions(m, t), Verify: w.verifyTarget(s.Key, t, m), Force: w.Force,
 		Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version,
 		RealUname: func(err error) {
+			w.untold.Store(true)
 			w.realUname.Do(func() {
 				fmt.Fprintf(errw, "Warning: builds see the running kernel's uname here: %v\n", err)
 			})
 		}, Out: out, Err: errw,
-	}, nil
+	}
+}
+
+// inputDigests is what the record of a build tells of its inputs but for the
+// compiler.
+func (w *performance) inputDigests(key state.Key, m *conf.Module) state.Record {
+	r := state.Record{Settings: w.settingsDigest(m, key.ID), WatchesImage: w.watchesImage(key.ID, m)}
+	r.Source, _ = w.sourceDigest(key.ID) // prepare tells what can't be read
+	return r
 }
 
 // inputsRecord is what the record of a build tells of its inputs.
 func (w *performance) inputsRecord(key state.Key, m *conf.Module, chain toolchain) state.Record {
-	r := state.Record{Settings: w.settingsDigest(m, key.ID), WatchesImage: w.watchesImage(key.ID, m)}
-	r.Source, _ = w.sourceDigest(key.ID) // prepare tells what can't be read
+	r := w.inputDigests(key, m)
 	environ := append(w.baseEnv(), chain.env...)
 	cc, _, _ := strings.Cut(lastValue(chain.env, "CC"), " ")
 	for _, name := range []string{cc, "gcc", "cc", "clang"} {
@@ -326,6 +364,28 @@ func (e *Engine) buildEnv(k state.Key, m *conf.Module) []string {
 	env := append(e.baseEnv(), "module="+k.Module, "module_version="+k.Version, "kernelver="+k.Kernel, "arch="+k.Arch)
 	return append(env, m.Env...)
 }
+
+// compileEnv is the environment of a build: that of the module's commands, and
+// what makes the same inputs give the same bytes where the caller doesn't say
+// otherwise. A time stamp keeps pahole, by the kernel's makefiles, from writing
+// types in the order in which its threads end (scripts/Makefile.btf); compilers
+// take __DATE__ from SOURCE_DATE_EPOCH (reproducible-builds.org).
+func (e *Engine) compileEnv(key state.Key, m *conf.Module, k kernel.Kernel) []string {
+	env := e.buildEnv(key, m)
+	for name, value := range map[string]string{"SOURCE_DATE_EPOCH": sourceEpoch, "KBUILD_BUILD_TIMESTAMP": sourceTime} {
+		if lastValue(env, name) == "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// sourceTime is the time that builds are told to write where they write one, and
+// sourceEpoch the same in seconds since 1970.
+const (
+	sourceTime  = "1980-01-01T00:00:00Z"
+	sourceEpoch = "315532800"
+)
 
 // vars are the variables that the text of MAKE may use besides.
 func (e *Engine) vars(key state.Key, k kernel.Kernel) map[string]string {

@@ -79,6 +79,7 @@ type Engine struct {
 	abis       map[plan.Target]*abi.Kernel
 	identities map[plan.Target]kernel.Identity
 	sources    map[state.ID]string
+	stamps     map[plan.Target]func() string
 	signing    map[plan.Target]*mok.Plan
 	suffixes   map[plan.Target]string
 	commits    sync.Mutex // one change of state at a time
@@ -107,6 +108,7 @@ func New(s Settings) (*Engine, error) {
 		abis:       map[plan.Target]*abi.Kernel{},
 		identities: map[plan.Target]kernel.Identity{},
 		sources:    map[state.ID]string{},
+		stamps:     map[plan.Target]func() string{},
 		signing:    map[plan.Target]*mok.Plan{},
 		suffixes:   map[plan.Target]string{},
 	}, nil

@@ -149,7 +149,7 @@ func (e *Engine) inputs(key state.Key, t plan.Target, m *conf.Module) string {
 	h := sha256.New()
 	id := e.identity(t)
 	if m == nil || !e.watchesImage(key.ID, m) {
-		id.SystemMap, id.TreeMap, id.DebugMap, id.Image = "", "", "", ""
+		id = id.OfHeaders()
 	}
 	fmt.Fprintf(h, "%s\n%q\n%q\n", source, id, e.Version)
 	if m != nil {

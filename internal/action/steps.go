@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 
 	"dkms-go/internal/build"
 	"dkms-go/internal/conf"
@@ -34,6 +35,9 @@ type performance struct {
 	// serial is set when one step runs at a time: it then writes straight to
 	// the streams, which keeps the order of what commands write to both.
 	serial bool
+	// untold is set once a build's commands saw the running kernel's uname: what
+	// comes of it isn't kept for later.
+	untold atomic.Bool
 	// first is the kernel that a module is added for.
 	first plan.Target
 }

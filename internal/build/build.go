@@ -60,6 +60,8 @@ type Job struct {
 	Inputs state.Record
 	// Depends are the versions of the dependencies to be recorded.
 	Depends map[string]string
+	// Keep, if not nil, is given the product of a build that succeeded.
+	Keep func(Product)
 	// Verbose shows commands and their output, Dots that a command runs.
 	Verbose, Dots bool
 	// Version names the program in make.log.
@@ -118,7 +120,16 @@ type work struct {
 	staged string
 	begun  time.Time
 	record state.Record
+	origin string        // of the result, for the record
 	files  []verify.File // finished objects
+
+	product Product
+}
+
+// stage is a named part of a build.
+type stage struct {
+	name Stage
+	run  func(context.Context) error
 }
 
 // Run builds. Before: the module is added. After success: the result is in its
@@ -128,9 +139,25 @@ type work struct {
 // kept in either case (state.Tree.KeptLog). All commands of the build see the
 // uname of the kernel that it is for.
 func (j Job) Run(ctx context.Context, room *Room) error {
-	return room.with(j.Key, j.view(), func(dir string) error {
-		w := &work{Job: j, dir: dir, begun: time.Now(), record: j.Inputs}
-		err := w.stages(ctx)
+	w := &work{Job: j, origin: "local"}
+	stages := append(w.making(), stage{Collect, w.gather}, stage{Collect, w.place}, stage{PostBuild, w.postBuild}, stage{PostBuild, w.settle})
+	err := w.within(ctx, room, stages)
+	if err == nil && w.Keep != nil {
+		w.Keep(w.product)
+	}
+	return err
+}
+
+// making are the stages that lead to objects in the build directory.
+func (w *work) making() []stage {
+	return []stage{{Prepare, w.prepare}, {Patch, w.patch}, {PreBuild, w.preBuild}, {Make, w.make}, {Missing, w.check}}
+}
+
+// within goes through the stages of a build in its build directory.
+func (w *work) within(ctx context.Context, room *Room, stages []stage) error {
+	return room.with(w.Key, w.view(), func(dir string) error {
+		w.dir, w.begun, w.record = dir, time.Now(), w.Inputs
+		err := w.stages(ctx, stages)
 		var f *Failure
 		if room.several && w.log != nil && errors.As(err, &f) {
 			f.Log = w.Tree.KeptLog(w.Key) // another build may take the directory
@@ -145,19 +172,7 @@ func (j Job) view() run.View {
 	return run.View{Uname: &run.Uname{Release: j.Key.Kernel, Version: version, Compiler: compiler}, Unable: j.RealUname}
 }
 
-func (w *work) stages(ctx context.Context) (err error) {
-	stages := []struct {
-		name Stage
-		run  func(context.Context) error
-	}{
-		{Prepare, w.prepare},
-		{Patch, w.patch},
-		{PreBuild, w.preBuild},
-		{Make, w.make},
-		{Missing, w.check},
-		{Collect, w.collect},
-		{PostBuild, w.postBuild},
-	}
+func (w *work) stages(ctx context.Context, stages []stage) error {
 	defer func() {
 		if w.change != nil {
 			w.change.Abort()
@@ -173,7 +188,7 @@ func (w *work) stages(ctx context.Context) (err error) {
 			return f
 		}
 	}
-	return w.settle()
+	return nil
 }
 
 func (w *work) logPath() string { return filepath.Join(w.Tree.Build(w.Key.ID), "make.log") }
@@ -200,7 +215,7 @@ func (w *work) postBuild(ctx context.Context) error {
 }
 
 // settle puts the log into the result.
-func (w *work) settle() error {
+func (w *work) settle(context.Context) error {
 	text, err := os.ReadFile(w.log.path)
 	if err != nil {
 		return fmt.Errorf("keeping make.log: %w", err)
@@ -209,15 +224,15 @@ func (w *work) settle() error {
 }
 
 // keepLog keeps a copy of make.log for this kernel, also of a failed build.
-func (w *work) keepLog() error {
+func (w *work) keepLog() (err error) {
 	if w.log == nil {
 		return nil
 	}
-	text, err := os.ReadFile(w.log.path)
-	if err != nil {
+	w.product.Record = w.record
+	if w.product.Log, err = os.ReadFile(w.log.path); err != nil {
 		return fmt.Errorf("keeping make.log: %w", err)
 	}
-	return w.Tree.KeepLog(w.Key, text)
+	return w.Tree.KeepLog(w.Key, w.product.Log)
 }
 
 // dots shows that a long command is at work, on a terminal.

@@ -20,8 +20,8 @@ import (
 	"dkms-go/internal/verify"
 )
 
-// collect finishes the objects and puts the result into its place.
-func (w *work) collect(ctx context.Context) error {
+// place finishes the objects of the product and puts the result into its place.
+func (w *work) place(ctx context.Context) error {
 	var err error
 	if w.change, err = w.Tree.Begin(); err != nil {
 		return err
@@ -34,18 +34,13 @@ func (w *work) collect(ctx context.Context) error {
 			return fmt.Errorf("preparing the result: %w", err)
 		}
 	}
-	symvers, err := os.ReadFile(filepath.Join(w.dir, "Module.symvers"))
-	if err == nil {
-		err = w.write("module/Module.symvers", symvers)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("keeping Module.symvers: %w", err)
-	}
-	for i := range w.Conf.Objects {
-		if !w.Conf.ObjectApplies(i, w.Facts).OK {
-			continue
+	if w.product.Symvers != nil {
+		if err := w.write("module/Module.symvers", w.product.Symvers); err != nil {
+			return fmt.Errorf("keeping Module.symvers: %w", err)
 		}
-		if err := w.object(ctx, i); err != nil {
+	}
+	for _, made := range w.product.Objects {
+		if err := w.object(ctx, made); err != nil {
 			return err
 		}
 	}
@@ -86,16 +81,12 @@ func (w *work) keepPlaced() error {
 }
 
 // object finishes one object and adds it to the result.
-func (w *work) object(ctx context.Context, i int) error {
-	o := w.Conf.Objects[i]
-	path := filepath.Join(w.dir, o.BuiltDir+o.Built+".ko")
-	data, err := w.Finish.finish(ctx, w, path, o.Strip)
-	if err != nil {
-		return err
-	}
+func (w *work) object(ctx context.Context, made Object) error {
+	o := w.Conf.Objects[made.Index]
+	data := w.Finish.finish(ctx, w, made)
 	info, err := ko.ParseInfo(data.object)
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
+		return fmt.Errorf("reading %s: %w", made.Path, err)
 	}
 	file := o.Dest + ".ko" + data.suffix
 	if err := w.write("module/"+file, data.file); err != nil {
@@ -105,7 +96,7 @@ func (w *work) object(ctx context.Context, i int) error {
 	sum := sha256.Sum256(data.file)
 	w.record.Signed = w.record.Signed || data.signed
 	w.record.Objects = append(w.record.Objects, state.ObjectEntry{
-		Index: i, Name: o.Dest, File: file, Location: o.DestDir, SHA256: hex.EncodeToString(sum[:]),
+		Index: made.Index, Name: o.Dest, File: file, Location: o.DestDir, SHA256: hex.EncodeToString(sum[:]),
 		Vermagic: strings.TrimSpace(info.Vermagic()), SrcVersion: info.SrcVersion(),
 	})
 	return nil
@@ -150,7 +141,7 @@ func (w *work) write(name string, content []byte) error {
 func (w *work) writeRecord() error {
 	r := &w.record
 	r.Format, r.Module, r.Version, r.Kernel, r.Arch = state.RecordFormat, w.Key.Module, w.Key.Version, w.Key.Kernel, w.Key.Arch
-	r.Origin, r.Tool = "local", w.Version
+	r.Origin, r.Tool = w.origin, w.Version
 	r.Built, r.Seconds = w.begun.UTC().Truncate(time.Second), time.Since(w.begun).Round(time.Millisecond).Seconds()
 	r.Identity, r.Depends = w.Kernel.Identity(w.Paths), w.Conf.BuildDepends
 	return state.WriteRecord(w.staged, *r)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"dkms-go/internal/ko"
@@ -41,33 +42,40 @@ type finished struct {
 	signed bool
 }
 
-func (f Finish) finish(ctx context.Context, w *work, path string, strip bool) (finished, error) {
+// stripped returns the object at path, without debug information if strip says
+// so.
+func (f Finish) stripped(ctx context.Context, w *work, path string, strip bool) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return finished{}, fmt.Errorf("reading an object: %w", err)
+		return nil, fmt.Errorf("reading an object: %w", err)
 	}
-	if strip {
-		if data, err = f.strip(ctx, w, path, data); err != nil {
-			return finished{}, err
-		}
+	if !strip {
+		return data, nil
 	}
-	out := finished{object: data, file: data}
+	return f.strip(ctx, w, path, data)
+}
+
+// finish signs and compresses an object. What can't be signed or compressed is
+// kept as it is.
+func (f Finish) finish(ctx context.Context, w *work, made Object) finished {
+	out := finished{object: made.Data, file: made.Data}
+	shown := filepath.Join(w.Tree.Build(w.Key.ID), made.Path)
 	if f.Sign != nil {
-		fmt.Fprintf(w.Out, "Signing module %s\n", path)
-		signed, err := f.sign(ctx, w, path, data)
+		fmt.Fprintf(w.Out, "Signing module %s\n", shown)
+		signed, err := f.sign(ctx, w, filepath.Join(w.dir, made.Path), made.Data)
 		if err != nil {
-			fmt.Fprintf(w.Err, "Warning: %s stays unsigned: %v\n", path, err)
+			fmt.Fprintf(w.Err, "Warning: %s stays unsigned: %v\n", shown, err)
 		} else {
 			out.object, out.file, out.signed = signed, signed, true
 		}
 	}
 	packed, err := f.compress(ctx, w, out.object)
 	if err != nil {
-		fmt.Fprintf(w.Err, "Warning: %s stays uncompressed: %v\n", path, err)
-		return out, nil
+		fmt.Fprintf(w.Err, "Warning: %s stays uncompressed: %v\n", shown, err)
+		return out
 	}
 	out.file, out.suffix = packed, string(f.Compression)
-	return out, nil
+	return out
 }
 
 func (f Finish) strip(ctx context.Context, w *work, path string, data []byte) ([]byte, error) {
@@ -87,6 +95,9 @@ func (f Finish) strip(ctx context.Context, w *work, path string, data []byte) ([
 func (f Finish) sign(ctx context.Context, w *work, path string, data []byte) ([]byte, error) {
 	if !f.External {
 		return ko.Sign(data, f.Signer, f.Sign.Hash)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
 	}
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		return nil, err

@@ -57,6 +57,17 @@ func (r *Room) with(k state.Key, view run.View, fn func(dir string) error) error
 // Leave counts a user out whose build was never attempted.
 func (r *Room) Leave() error { return r.leave("", nil) }
 
+// Spare counts a user out whose result is in its place without a build, and
+// removes what a failed build had left.
+func (r *Room) Spare() error {
+	if r.shared {
+		return r.Leave() // others may be at work; the last one clears up
+	}
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	return r.leave(r.path, nil)
+}
+
 func (r *Room) leave(dir string, failure error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

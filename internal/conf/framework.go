@@ -6,9 +6,11 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -39,6 +41,9 @@ type Framework struct {
 	Policy string
 	// BootGate is on for "on", Initramfs off for "off".
 	BootGate, Initramfs bool
+	// ResultCache is the bound of the result cache in bytes: result_cache_size,
+	// 0 for result_cache=off. A size that can't be understood is the default.
+	ResultCache int64
 	// Vars are all variables after evaluation.
 	Vars Vars
 }
@@ -50,7 +55,7 @@ func frameworkNames() []string {
 		"verbose", "symlink_modules", "autoinstall_all_kernels", "modprobe_on_install", "parallel_jobs",
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
 		"sign_file", "mok_signing_key", "mok_certificate", "try_sign_modules",
-		"failure_policy", "boot_gate", "initramfs",
+		"failure_policy", "boot_gate", "initramfs", "result_cache", "result_cache_size",
 	}
 }
 
@@ -167,5 +172,37 @@ func newFramework(v Vars) Framework {
 		MOKSigningKey: v.Get("mok_signing_key"), MOKCertificate: v.Get("mok_certificate"),
 		TrySignModules: v.Get("try_sign_modules"), Vars: v,
 		Policy: policy, BootGate: v.Get("boot_gate") == "on", Initramfs: v.Get("initramfs") != "off",
+		ResultCache: cacheBound(v),
 	}
+}
+
+// DefaultCacheSize is result_cache_size where framework.conf doesn't set it.
+const DefaultCacheSize = "1G"
+
+// cacheBound returns the bound of the result cache.
+func cacheBound(v Vars) int64 {
+	if v.Get("result_cache") == "off" {
+		return 0
+	}
+	n, ok := ParseSize(v.Get("result_cache_size"))
+	if !ok {
+		n, _ = ParseSize(DefaultCacheSize)
+	}
+	return n
+}
+
+// ParseSize reads a number of bytes, which may end in K, M, G or T for powers of
+// 1024.
+func ParseSize(text string) (bytes int64, ok bool) {
+	number, unit := strings.TrimRight(text, "KMGTkmgt"), int64(1)
+	if suffix := text[len(number):]; len(suffix) == 1 {
+		unit = 1 << (10 * (1 + strings.Index("KMGT", strings.ToUpper(suffix))))
+	} else if suffix != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/unit {
+		return 0, false
+	}
+	return n * unit, true
 }

@@ -21,13 +21,22 @@ import (
 // permissions, such as vfat, refuse to change them. After an error path is as
 // before.
 func Replace(path string, data []byte, mode fs.FileMode) error {
+	return ReplaceParts(path, [][]byte{data}, mode)
+}
+
+// ReplaceParts is Replace for a content in parts.
+func ReplaceParts(path string, parts [][]byte, mode fs.FileMode) error {
 	dir := filepath.Dir(path)
 	aside := filepath.Join(dir, fmt.Sprintf(".%s.%016x.dkms-new", filepath.Base(path), rand.Uint64()))
 	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	for _, data := range parts {
+		if err == nil {
+			_, err = f.Write(data)
+		}
+	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(aside, path)
 	}

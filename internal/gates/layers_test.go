@@ -14,7 +14,7 @@ import (
 func layerTable() [][]string {
 	return [][]string{
 		{"host", "run", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "copytree", "durable"},
-		{"conf", "kernel", "ko", "abi", "state", "mok"},
+		{"conf", "kernel", "ko", "abi", "state", "cache", "mok"},
 		{"plan", "verify"},
 		{"hook", "build", "install", "bundle", "initramfs", "autoload", "boot"},
 		{"action"},

@@ -68,6 +68,13 @@ func (id Identity) Changed(was Identity, image bool) []string {
 	return changed
 }
 
+// OfHeaders is the identity without what comes with the kernel's image and not
+// with its headers.
+func (id Identity) OfHeaders() Identity {
+	id.SystemMap, id.TreeMap, id.DebugMap, id.Image = "", "", "", ""
+	return id
+}
+
 // Identity reads the kernel's identity.
 func (k Kernel) Identity(p host.Paths) Identity {
 	id := Identity{

@@ -318,3 +318,40 @@ func TestRunningLikeUname(t *testing.T) {
 		t.Errorf("Running = %q, %q, %v; uname has %q", release, machine, err, out)
 	}
 }
+
+// TestHeadersStamp changes one thing after another of a build directory whose
+// scripts are a link.
+func TestHeadersStamp(t *testing.T) {
+	root := t.TempDir()
+	put := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("build/include/linux/a.h", "1")
+	put("build/include/config/X", "")
+	put("build/other", "1")
+	put("kbuild/Makefile.build", "1")
+	put("source/arch/x86/include/b.h", "1")
+	if err := os.Symlink(root+"/kbuild", root+"/build/scripts"); err != nil {
+		t.Fatal(err)
+	}
+	k := Kernel{Tree: root, SourceDir: root + "/build"}
+	was := k.HeadersStamp()
+	for _, c := range []struct {
+		file  string
+		other bool
+	}{
+		{"build/include/linux/a.h", true}, {"build/include/linux/new.h", true}, {"kbuild/Makefile.build", true}, {"source/arch/x86/include/b.h", true},
+		{"build/include/config/X", false}, {"build/other", false},
+	} {
+		put(c.file, "changed")
+		now := k.HeadersStamp()
+		if (now != was) != c.other {
+			t.Errorf("after a change of %s another stamp: %v", c.file, now != was)
+		}
+		was = now
+	}
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"dkms-go/internal/state"
+)
+
+// Product is what the commands of a build made, before it is signed and
+// compressed: another key or another compression needs no other build.
+type Product struct {
+	// Record tells of the build. Of a Try it is not complete.
+	Record state.Record
+	// Objects are stripped where the conf asks for it.
+	Objects []Object
+	// Symvers is Module.symvers, nil if there was none.
+	Symvers []byte
+	// Log is make.log.
+	Log []byte
+}
+
+// Object is one object of a product.
+type Object struct {
+	// Index is that of the conf's object, Path where the build made it, below
+	// the build directory.
+	Index int
+	Path  string
+	Data  []byte
+}
+
+// gather takes the product of the make command from the build directory.
+func (w *work) gather(ctx context.Context) error {
+	var err error
+	w.product.Symvers, err = os.ReadFile(filepath.Join(w.dir, "Module.symvers"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keeping Module.symvers: %w", err)
+	}
+	for i, o := range w.Conf.Objects {
+		if !w.Conf.ObjectApplies(i, w.Facts).OK {
+			continue
+		}
+		made := Object{Index: i, Path: o.BuiltDir + o.Built + ".ko"}
+		if made.Data, err = w.Finish.stripped(ctx, w, filepath.Join(w.dir, made.Path), o.Strip); err != nil {
+			return err
+		}
+		w.product.Objects = append(w.product.Objects, made)
+	}
+	return nil
+}
+
+// Restore puts the product of an earlier build with the same inputs into its
+// place as Run does with what it builds: signed and compressed as Finish says,
+// verified, in one change. No command of the module is run, and what a failed
+// build left in the build directory goes. heading is put before the log of the
+// build that made it. After an error nothing has changed, and the room still
+// counts on a build.
+func (j Job) Restore(ctx context.Context, room *Room, p Product, origin, heading string) error {
+	w := &work{Job: j, begun: time.Now(), record: j.Inputs, product: p, origin: origin}
+	w.record.Make, w.record.Compiler = p.Record.Make, p.Record.Compiler
+	var err error
+	if w.dir, err = os.MkdirTemp(j.Paths.Temp, "dkms-"); err != nil {
+		return fmt.Errorf("preparing the result: %w", err)
+	}
+	defer os.RemoveAll(w.dir)
+	err = w.place(ctx)
+	if w.change != nil {
+		w.change.Abort()
+	}
+	if err != nil {
+		return err
+	}
+	log := append([]byte(heading+"\n"), p.Log...)
+	return errors.Join(w.Tree.WriteLog(w.Key, log), w.Tree.KeepLog(w.Key, log), room.Spare())
+}
+
+// Try builds and returns the product; the result in the tree stays as it is, and
+// POST_BUILD, which may act on what is elsewhere, isn't run.
+func (j Job) Try(ctx context.Context, room *Room) (Product, error) {
+	w := &work{Job: j}
+	err := w.within(ctx, room, append(w.making(), stage{Collect, w.gather}))
+	return w.product, err
+}
