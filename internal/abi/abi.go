@@ -7,11 +7,12 @@
 package abi
 
 import (
-	"bytes"
 	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ type Kernel struct {
 	owners  func() map[string][]string // modules.symbols; nil without it
 	inside  func() objects
 	outside func() objects
-	exports sync.Map // path of an object → func() map[string]ko.Export
+	exports sync.Map // path of an object → func() Exports
 
 	mu       sync.Mutex
 	problems []error
@@ -100,9 +101,23 @@ func (a *Kernel) readConfig() kernel.Config {
 	return nil
 }
 
+// Exports are the symbols that one file offers to objects.
+type Exports interface {
+	Lookup(symbol string) (ko.Export, bool)
+	All() iter.Seq[ko.Export] // in no order
+	Len() int
+}
+
+// exportMap are the Exports of a file that has to be read whole.
+type exportMap map[string]ko.Export
+
+func (m exportMap) Lookup(symbol string) (ko.Export, bool) { e, ok := m[symbol]; return e, ok }
+func (m exportMap) All() iter.Seq[ko.Export]               { return maps.Values(m) }
+func (m exportMap) Len() int                               { return len(m) }
+
 // base are the exports of the kernel without what else is on the disk.
 type base struct {
-	exports map[string]ko.Export
+	exports Exports
 	origin  string // the file they are from, "" if there is none
 	modules bool   // the kernel's own modules are among them
 	config  kernel.Config
@@ -116,24 +131,22 @@ func (a *Kernel) readBase() base {
 	for _, path := range lists {
 		exports, err := readSymvers(path)
 		a.problem(err)
-		for _, e := range exports {
-			if e.Module == kernelItself {
-				return base{exports: exports, origin: path, modules: true}
-			}
+		if err == nil && exports.Has(kernelItself) {
+			return base{exports: exports, origin: path, modules: true}
 		}
 	}
 	if i := a.image(); i.exports != nil {
-		return base{exports: i.exports, origin: i.path, config: i.config}
+		return base{exports: exportMap(i.exports), origin: i.path, config: i.config}
 	}
 	return base{}
 }
 
-func readSymvers(path string) (map[string]ko.Export, error) {
+func readSymvers(path string) (*ko.Symvers, error) {
 	data, err := ko.Read(path)
 	if err != nil {
 		return nil, err
 	}
-	exports, err := ko.ParseSymvers(bytes.NewReader(data))
+	exports, err := ko.ParseSymvers(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

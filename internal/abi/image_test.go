@@ -229,7 +229,7 @@ func TestImageOfAMachine(t *testing.T) {
 	}
 	put(t, image, bzImage(t, append(bytes.Clone(vmlinux), "IKCFG_ST"+string(packed)+"IKCFG_ED"...), "gzip", "-c"))
 	k = open()
-	if e, file := k.Exports(); len(e) != 2 || file != image || len(k.Config()) != 200 {
+	if e, file := k.Exports(); e == nil || e.Len() != 2 || file != image || len(k.Config()) != 200 {
 		t.Errorf("%v from %q with a configuration of %d: %v", e, file, len(k.Config()), k.Problems())
 	}
 	if class, machine, ok := k.ELF(); !ok || class.String() != "ELFCLASS64" || machine.String() != "EM_X86_64" {

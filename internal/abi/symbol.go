@@ -30,8 +30,8 @@ type Symbol struct {
 
 // Exports returns the symbols that the kernel itself exports, with those of
 // its modules if they are from a list of symbols, and the file that they are
-// from. The map is nil if neither a list nor an image tells; don't change it.
-func (a *Kernel) Exports() (exports map[string]ko.Export, file string) {
+// from. They are nil if neither a list nor an image tells.
+func (a *Kernel) Exports() (exports Exports, file string) {
 	b := a.base()
 	return b.exports, b.origin
 }
@@ -44,7 +44,11 @@ func (a *Kernel) Exports() (exports map[string]ko.Export, file string) {
 // files are in without count as not there.
 func (a *Kernel) Symbol(name string, needs, without []string) (Symbol, State) {
 	b := a.base()
-	e, listed := b.exports[name]
+	var e ko.Export
+	listed := false
+	if b.exports != nil {
+		e, listed = b.exports.Lookup(name)
+	}
 	if listed && e.Module == kernelItself {
 		return Symbol{e, b.origin}, Found
 	}
@@ -82,14 +86,14 @@ func (a *Kernel) among(files objects, module, symbol string, without []string) (
 		if slices.Contains(without, path) {
 			continue
 		}
-		e, ok := a.objectExports(path)[symbol]
+		e, ok := a.objectExports(path).Lookup(symbol)
 		return Symbol{e, path}, ok
 	}
 	return Symbol{}, false
 }
 
-func onceExports(a *Kernel, path string) func() map[string]ko.Export {
-	return sync.OnceValue(func() map[string]ko.Export {
+func onceExports(a *Kernel, path string) func() Exports {
+	return sync.OnceValue(func() Exports {
 		exports, err := ReadExports(path)
 		a.problem(err)
 		return exports

@@ -146,28 +146,33 @@ func (a *Kernel) asSample(path string) *Sample {
 	return &Sample{path, o.Info.Vermagic(), o.Class, o.Order, o.Machine, o.ModuleSize}
 }
 
-// objectExports returns the symbols that an object exports, nil if it can't be
+// objectExports returns the symbols that an object exports, none if it can't be
 // read.
-func (a *Kernel) objectExports(path string) map[string]ko.Export {
+func (a *Kernel) objectExports(path string) Exports {
 	read, _ := a.exports.LoadOrStore(path, onceExports(a, path))
-	return read.(func() map[string]ko.Export)()
+	return read.(func() Exports)()
 }
 
 // ReadExports returns the symbols of one more exporter: an object, compressed
 // or not, or a file in the form of Module.symvers, which is told by its name.
-func ReadExports(path string) (map[string]ko.Export, error) {
+// With an error there are none.
+func ReadExports(path string) (Exports, error) {
+	out := exportMap{}
 	if _, _, ok := ko.SplitName(path); !ok {
-		return readSymvers(path)
+		list, err := readSymvers(path)
+		if err != nil {
+			return out, err
+		}
+		return list, nil
 	}
 	data, err := ko.Read(path)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	list, err := ko.Exports(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return out, fmt.Errorf("%s: %w", path, err)
 	}
-	out := make(map[string]ko.Export, len(list))
 	for _, e := range list {
 		out[e.Symbol] = e
 	}

@@ -98,7 +98,7 @@ func TestSymversOfImages(t *testing.T) {
 	list := filepath.Join(root, "6.1.0", "symvers")
 	put(t, list, []byte("0x00000001\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n"))
 	run(t, "gzip", list)
-	if e, file := Open(p, k).Exports(); len(e) != 1 || file != list+".gz" {
+	if e, file := Open(p, k).Exports(); e == nil || e.Len() != 1 || file != list+".gz" {
 		t.Errorf("%v of %s", e, file)
 	}
 	put(t, list+".gz", []byte("a bad line"))

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -168,7 +169,14 @@ func TestParseSymvers(t *testing.T) {
 		"0x00000002\told\tvmlinux\n" +
 		"0x00000003\tfour\tvmlinux\tEXPORT_UNUSED_SYMBOL\n" +
 		"0x00000004\told\tlater\n"
-	got, err := ParseSymvers(strings.NewReader(in))
+	list, err := ParseSymvers([]byte(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]Export{}
+	for e := range list.All() {
+		got[e.Symbol] = e
+	}
 	want := map[string]Export{
 		"printk": {0x12345678, "printk", "vmlinux", "EXPORT_SYMBOL", ""},
 		"usb_x":  {0x9abcdef0, "usb_x", "drivers/usb/core/usbcore", "EXPORT_SYMBOL_GPL", "USB"},
@@ -176,14 +184,22 @@ func TestParseSymvers(t *testing.T) {
 		"old":    {2, "old", "vmlinux", "", ""},
 		"four":   {3, "four", "vmlinux", "EXPORT_UNUSED_SYMBOL", ""},
 	}
-	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("ParseSymvers = %v, %v", got, err)
+	if !reflect.DeepEqual(got, want) || list.Len() != len(want) {
+		t.Errorf("ParseSymvers = %v", got)
+	}
+	for name, e := range want {
+		if got, ok := list.Lookup(name); !ok || got != e || !list.Has(e.Module) {
+			t.Errorf("%s: %+v, %v", name, got, ok)
+		}
+	}
+	if _, ok := list.Lookup("print"); ok || list.Has("SPACE") || list.Has("vmlinu") || list.Has("USB") {
+		t.Error("a part of a name, or a namespace, was found")
 	}
 	for _, bad := range []string{
 		"0x1 printk vmlinux", "0x1\tprintk", "12\tprintk\tvmlinux", "0x123456789\tp\tvmlinux", "0x1\t\tvmlinux",
 		"0x1\ta\tb\tc\td\te", "0xzz\ta\tb", "0x1\ta\t" + strings.Repeat("x", maxSymversLine),
 	} {
-		_, err := ParseSymvers(strings.NewReader("0x1\tfirst\tvmlinux\n" + bad + "\n"))
+		_, err := ParseSymvers([]byte("0x1\tfirst\tvmlinux\n" + bad + "\n"))
 		if err == nil {
 			t.Errorf("%.20q is no error", bad)
 		}
@@ -217,14 +233,40 @@ func FuzzParseSymvers(f *testing.F) {
 	f.Add("0x12345678\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n")
 	f.Add("0x00000001\tmiddle\tSPACE\tdrivers/old\tEXPORT_SYMBOL\n\n")
 	f.Fuzz(func(t *testing.T, in string) {
-		got, err := ParseSymvers(strings.NewReader(in))
+		list, err := ParseSymvers([]byte(in))
 		if err != nil {
 			return
 		}
-		for name, e := range got {
-			if name == "" || e.Symbol != name {
-				t.Fatalf("%q: %+v", name, e)
+		n := 0
+		for e := range list.All() {
+			n++
+			if got, ok := list.Lookup(e.Symbol); e.Symbol == "" || !ok || got != e || !list.Has(e.Module) {
+				t.Fatalf("%+v: %+v", e, got)
 			}
 		}
+		if n != list.Len() {
+			t.Fatalf("%d of %d", n, list.Len())
+		}
 	})
+}
+
+// BenchmarkParseSymvers reads a list as long as a distribution kernel's and
+// looks up what a small module uses.
+func BenchmarkParseSymvers(b *testing.B) {
+	var text strings.Builder
+	for i := range 30_000 {
+		fmt.Fprintf(&text, "0x%08x\tsome_symbol_%d\tdrivers/some/where/module%d\tEXPORT_SYMBOL_GPL\t\n", i, i, i%2000)
+	}
+	data := []byte(text.String())
+	for b.Loop() {
+		list, err := ParseSymvers(data)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i := range 30 {
+			if _, ok := list.Lookup(fmt.Sprint("some_symbol_", i)); !ok {
+				b.Fatal(i)
+			}
+		}
+	}
 }

@@ -164,7 +164,7 @@ func readExporters(paths []string) (all []abi.Symbol, unread []string) {
 		if err != nil {
 			unread = append(unread, fmt.Sprintf("reading the exported symbols of %s: %v", path, err))
 		}
-		for _, e := range exports {
+		for e := range exports.All() {
 			all = append(all, abi.Symbol{Export: e, File: path})
 		}
 	}
