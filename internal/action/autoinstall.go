@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,16 +56,12 @@ func (e *Engine) Autoinstall(ctx context.Context, targets []plan.Target, only st
 	defer unlock()
 	var worst error
 	var changed []plan.Target
-	for _, t := range targets {
-		if t.Kernel == unknownKernel {
-			continue // a root without kernels has nothing to install for
-		}
-		done, err := e.autoinstall(ctx, t, only)
-		if done {
-			changed = append(changed, t)
+	for _, r := range e.autoinstall(ctx, targets, only) {
+		if r.done {
+			changed = append(changed, r.target)
 		}
 		if worst == nil {
-			worst = err
+			worst = r.err
 		}
 	}
 	if worst != nil || len(changed) == 0 {
@@ -88,46 +85,110 @@ func (e *Engine) requireKnown(only state.ID) error {
 	return nil
 }
 
-// autoinstall serves one kernel; it reports whether anything was due.
-func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) (bool, error) {
-	latest := map[state.ID]bool{}
+// round is an autoinstall for one kernel.
+type round struct {
+	target plan.Target
+	auto   *plan.Auto
+	facts  *plan.Facts
+	// done reports whether anything was due, and attempted.
+	done bool
+	err  error
+}
+
+// autoinstall serves kernels side by side, by one plan, and returns how it went
+// for each.
+func (e *Engine) autoinstall(ctx context.Context, targets []plan.Target, only state.ID) []*round {
 	for _, id := range e.tree.Modules("", "") {
 		if e.tree.Condition(id) == state.Broken {
 			e.Explain(e.Err, failed(e.requireSound(id)))
 		}
 	}
+	latest := map[state.ID]bool{}
 	for _, id := range e.latest() {
 		latest[id] = true
 	}
 	if only.Version != "" {
 		latest[only] = true
 	}
-	f := e.facts(ctx, nil, []plan.Target{t}, func(id state.ID, r plan.Result) bool {
-		return latest[id] && (!r.Installed || r.Lost) || r.Built
-	})
-	auto := plan.Autoinstall(t, only, f, plan.Options{NoRefresh: e.NoDepmod})
-	if len(auto.Due)+len(auto.Bad)+len(auto.Unmet)+len(auto.Deferred)+auto.Counts(plan.Refresh) == 0 {
-		return false, nil
+	var rounds, due []*round
+	for _, t := range distinct(targets) {
+		if t.Kernel == unknownKernel {
+			continue // a root without kernels has nothing to install for
+		}
+		r := &round{target: t}
+		rounds = append(rounds, r)
+		r.facts = e.facts(ctx, nil, []plan.Target{t}, func(id state.ID, r plan.Result) bool {
+			return latest[id] && (!r.Installed || r.Lost) || r.Built
+		})
+		r.auto = plan.Autoinstall(t, only, r.facts, plan.Options{NoRefresh: e.NoDepmod})
+		if r.err = e.begin(ctx, r); r.err == nil && !r.auto.Idle() {
+			due = append(due, r)
+		}
+	}
+	if len(due) > 0 {
+		e.performRounds(ctx, due)
+	}
+	return rounds
+}
+
+// begin tells why a kernel can't be served at all.
+func (e *Engine) begin(ctx context.Context, r *round) error {
+	if r.auto.Idle() {
+		return nil
 	}
 	if ctx.Err() != nil {
-		return false, fail(Interrupted, context.Cause(ctx))
+		return fail(Interrupted, context.Cause(ctx))
 	}
-	if err := e.headersDue(ctx, auto, t); err != nil {
-		return false, err
+	if err := e.headersDue(ctx, r.auto, r.target); err != nil {
+		return err
 	}
-	for _, b := range auto.Bad {
-		e.Explain(e.Err, confFailure(b.Err))
-		if e.hooked {
-			if err := e.keepFailure(t.Key(b.ID), confFailure(b.Err)); err != nil {
-				return false, fail(NotWritable, err)
+	for _, b := range r.auto.Bad {
+		if !e.hooked {
+			continue
+		}
+		if err := e.keepFailure(r.target.Key(b.ID), confFailure(b.Err)); err != nil {
+			return fail(NotWritable, err)
+		}
+	}
+	return nil
+}
+
+// performRounds carries out the plans of several kernels as one. What is said of
+// a kernel comes in one piece, in the order of the kernels.
+func (e *Engine) performRounds(ctx context.Context, due []*round) {
+	var plans []*plan.Plan
+	f := &plan.Facts{Results: map[state.Key]plan.Result{}}
+	for _, r := range due {
+		plans = append(plans, &r.auto.Plan)
+		for _, s := range r.auto.Steps {
+			f.Results[s.Key] = r.facts.Results[s.Key]
+		}
+	}
+	p, joined := plan.Join(plans)
+	var parts []*part
+	for i, r := range due {
+		r.facts = nil
+		parts = append(parts, &part{
+			Part: joined[i],
+			begin: func(_, errw io.Writer) {
+				for _, b := range r.auto.Bad {
+					e.Explain(errw, confFailure(b.Err))
+				}
+			},
+			end: func(outcomes []error, out, _ io.Writer) {
+				if r.err = interrupted(ctx, outcomes); r.err == nil {
+					r.done, r.err = true, e.summary(r.auto, r.target, outcomes, out)
+				}
+			},
+		})
+	}
+	if _, err := e.perform(ctx, p, f, false, parts...); err != nil {
+		for _, r := range due {
+			if !r.done {
+				r.err = err
 			}
 		}
 	}
-	outcomes, err := e.perform(ctx, &auto.Plan, f, false)
-	if err != nil || e.DryRun {
-		return false, err
-	}
-	return true, e.summary(auto, t, outcomes)
 }
 
 // headersDue fails when something must be built and the kernel has no headers:
@@ -142,7 +203,7 @@ func (e *Engine) headersDue(ctx context.Context, a *plan.Auto, t plan.Target) er
 }
 
 // summary tells what became of each module.
-func (e *Engine) summary(a *plan.Auto, t plan.Target, outcomes []error) error {
+func (e *Engine) summary(a *plan.Auto, t plan.Target, outcomes []error, out io.Writer) error {
 	var ok, skipped, failed []string
 	for _, id := range a.Installed {
 		ok = append(ok, id.Module)
@@ -167,19 +228,19 @@ func (e *Engine) summary(a *plan.Auto, t plan.Target, outcomes []error) error {
 			lost[d.ID.Module] = true
 		}
 	}
-	e.tell(t, "succeeded for", ok)
-	e.tell(t, "was skipped for", skipped)
-	e.tell(t, "failed for", failed)
+	tell(out, t, "succeeded for", ok)
+	tell(out, t, "was skipped for", skipped)
+	tell(out, t, "failed for", failed)
 	for _, w := range waiting {
-		fmt.Fprintf(e.Out, "%s autoinstall failed due to missing dependencies: %s.\n", w.ID, strings.Join(w.Depends, " "))
+		fmt.Fprintf(out, "%s autoinstall failed due to missing dependencies: %s.\n", w.ID, strings.Join(w.Depends, " "))
 	}
 	var deferred []string
 	for _, w := range a.Deferred {
-		fmt.Fprintf(e.Out, "%s autoinstall deferred: BUILD_DEPENDS not registered with DKMS: %s.\n", w.ID, strings.Join(w.Depends, " "))
+		fmt.Fprintf(out, "%s autoinstall deferred: BUILD_DEPENDS not registered with DKMS: %s.\n", w.ID, strings.Join(w.Depends, " "))
 		deferred = append(deferred, w.ID.String())
 	}
 	if len(deferred) > 0 {
-		fmt.Fprintf(e.Out, "Deferred on %s until what they depend on is added: %s.\n", t.Kernel, strings.Join(deferred, " "))
+		fmt.Fprintf(out, "Deferred on %s until what they depend on is added: %s.\n", t.Kernel, strings.Join(deferred, " "))
 	}
 	if len(failed)+len(waiting) > 0 {
 		return failf(AutoinstallFailed, "not every module could be installed for kernel %s", t.Kernel).hint("What failed, and why, is told above.")
@@ -187,15 +248,16 @@ func (e *Engine) summary(a *plan.Auto, t plan.Target, outcomes []error) error {
 	return indexFailure(&a.Plan, outcomes)
 }
 
-func (e *Engine) tell(t plan.Target, what string, modules []string) {
+func tell(out io.Writer, t plan.Target, what string, modules []string) {
 	if len(modules) > 0 {
-		fmt.Fprintf(e.Out, "Autoinstall on %s %s module(s) %s.\n", t.Kernel, what, strings.Join(modules, " "))
+		fmt.Fprintf(out, "Autoinstall on %s %s module(s) %s.\n", t.Kernel, what, strings.Join(modules, " "))
 	}
 }
 
-// indexFailure returns the failure of a step that belongs to no module.
+// indexFailure returns the failure of a step that belongs to no module. Of a
+// joined plan there may be fewer outcomes, see plan.Join.
 func indexFailure(p *plan.Plan, outcomes []error) error {
-	for i, s := range p.Steps {
+	for i, s := range p.Steps[:len(outcomes)] {
 		var cancelled *plan.Cancelled
 		if err := outcomes[i]; s.Kind == plan.Refresh && err != nil && !errors.As(err, &cancelled) {
 			return err

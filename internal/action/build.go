@@ -123,7 +123,7 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 		err = w.requireDepends(s, t, m, errw)
 	}
 	if err != nil {
-		return errors.Join(err, w.leave(s.Key.ID))
+		return errors.Join(err, w.forgo(s.Key.ID, w.uses()))
 	}
 	if w.CheckReproducible {
 		return w.checkStep(ctx, s, t, m, out, errw)
@@ -135,7 +135,7 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 	job := w.job(s, t, m, out, errw)
 	chain, err := w.equip(ctx, t, &job)
 	if err != nil {
-		return errors.Join(err, w.leave(s.Key.ID))
+		return errors.Join(err, w.forgo(s.Key.ID, w.uses()))
 	}
 	if r != nil {
 		job.Keep = r.keeper(chain)

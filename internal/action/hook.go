@@ -64,9 +64,9 @@ func (e *Engine) hook(ctx context.Context, name string, args []string, in io.Rea
 	switch name {
 	case "image":
 		e.ownInitramfs = true // its own hook makes it next
-		return e.harmless(e.hookKernel(ctx, arg(0), false))
+		return e.harmless(e.hookKernel(ctx, false, arg(0)))
 	case "headers":
-		return e.hookKernel(ctx, arg(0), true)
+		return e.hookKernel(ctx, true, arg(0))
 	case "verdict":
 		return e.hookVerdict(ctx, arg(0))
 	case "preinst":
@@ -82,7 +82,7 @@ func (e *Engine) hook(ctx context.Context, name string, args []string, in io.Rea
 	case "pacman":
 		return e.hookPacman(ctx, arg(0), in)
 	case "boot":
-		return e.hookKernel(ctx, "", false)
+		return e.hookKernel(ctx, false, "")
 	}
 	return failf(Internal, "there is no hook %q", name)
 }
@@ -114,19 +114,21 @@ func (e *Engine) hookTarget(release string) (plan.Target, error) {
 	return targets[0], nil
 }
 
-// hookKernel makes the modules for a kernel of which a package has just come. If
+// hookKernel makes the modules for kernels of which a package has just come. If
 // headersOnly, it was that of the headers, and a kernel whose image isn't there
 // yet waits for it: what a module reads of the image would be missing from it.
-func (e *Engine) hookKernel(ctx context.Context, release string, headersOnly bool) error {
-	t, err := e.hookTarget(release)
-	if err != nil {
-		return err
+func (e *Engine) hookKernel(ctx context.Context, headersOnly bool, releases ...string) error {
+	var targets []plan.Target
+	for _, release := range releases {
+		t, err := e.hookTarget(release)
+		if err != nil {
+			return err
+		}
+		if k := e.kernel(t); k.HasHeaders() || k.HasImage(e.Paths) { // else a container's host runs it
+			targets = append(targets, t)
+		}
 	}
-	k := e.kernel(t)
-	if !k.HasHeaders() && !k.HasImage(e.Paths) {
-		return nil // a container's host runs it
-	}
-	if _, err := os.Stat(e.tree.Dir); err != nil || e.disabled() {
+	if _, err := os.Stat(e.tree.Dir); err != nil || len(targets) == 0 || e.disabled() {
 		return nil
 	}
 	unlock, err := e.lock(ctx)
@@ -134,10 +136,10 @@ func (e *Engine) hookKernel(ctx context.Context, release string, headersOnly boo
 		return err
 	}
 	defer unlock()
-	if headersOnly && !k.HasImage(e.Paths) {
+	if t := targets[0]; headersOnly && !e.kernel(t).HasImage(e.Paths) {
 		return e.wait(ctx, t, "image", fmt.Sprintf("The image of kernel %s is not there yet. Its package builds the modules; now: dkms autoinstall -k %s", t.Kernel, t.Kernel))
 	}
-	return e.serve(ctx, t)
+	return e.serve(ctx, targets...)
 }
 
 // wait keeps that the modules for a kernel wait, and says so.
@@ -158,15 +160,34 @@ func (e *Engine) latest() []state.ID {
 	return f.Latest()
 }
 
-// serve installs for a kernel what wants to be, leaves alone what has failed
-// with the same inputs before, and shows all that is missing. The failure is
-// that of a required module. The caller holds the lock.
-func (e *Engine) serve(ctx context.Context, t plan.Target) error {
-	if !e.kernel(t).HasHeaders() {
-		return e.wait(ctx, t, "headers", strings.Join(e.noHeaders(ctx, t).Hint, " "))
+// serve installs for kernels, side by side, what wants to be, leaves alone what
+// has failed with the same inputs before, and shows all that is missing. The
+// failure is that of a required module. The caller holds the lock.
+func (e *Engine) serve(ctx context.Context, targets ...plan.Target) error {
+	var with []plan.Target
+	var worst error
+	keep := func(err error) {
+		if worst == nil {
+			worst = err
+		}
+	}
+	for _, t := range targets {
+		if e.kernel(t).HasHeaders() {
+			with = append(with, t)
+		} else {
+			keep(e.wait(ctx, t, "headers", strings.Join(e.noHeaders(ctx, t).Hint, " ")))
+		}
 	}
 	e.remember = true
-	done, err := e.autoinstall(ctx, t, state.ID{})
+	for _, r := range e.autoinstall(ctx, with, state.ID{}) {
+		keep(e.served(ctx, r))
+	}
+	return worst
+}
+
+// served ends what was done for one kernel.
+func (e *Engine) served(ctx context.Context, r *round) error {
+	t, err := r.target, r.err
 	switch f := failed(err); {
 	case err == nil || f.Reason == AutoinstallFailed:
 	case (f.Reason == IndexFailed || f.Reason == InitramfsFailed) && !e.requiredFor(ctx, t):
@@ -174,7 +195,7 @@ func (e *Engine) serve(ctx context.Context, t plan.Target) error {
 	default:
 		return err
 	}
-	if err == nil && done {
+	if err == nil && r.done {
 		err = e.afterwards(ctx, []plan.Target{t})
 	}
 	list := e.Outcomes(Filter{Kernel: t.Kernel, Arch: t.Arch})
@@ -306,7 +327,7 @@ func (e *Engine) hookAutoinstaller(ctx context.Context, verb, release string) er
 		fmt.Fprintf(e.Out, "Automatic installation of modules for kernel %s was skipped since its headers are missing.\n", t.Kernel)
 		return nil
 	}
-	if err := e.hookKernel(ctx, t.Kernel, false); err != nil {
+	if err := e.hookKernel(ctx, false, t.Kernel); err != nil {
 		f := failed(err)
 		return &Failure{Reason: Internal, Err: f.Err, Hint: f.Hint, Said: f.Said}
 	}
@@ -321,7 +342,7 @@ func (e *Engine) hookKernelInstall(ctx context.Context, verb, release string) er
 	case release == "":
 		return nil
 	case verb == "add":
-		return e.hookKernel(ctx, release, false)
+		return e.hookKernel(ctx, false, release)
 	case verb == "remove":
 		return e.hookRemove(ctx, release)
 	}
@@ -345,12 +366,12 @@ func (e *Engine) hookPacman(ctx context.Context, verb string, in io.Reader) erro
 			keep(e.hookPackage(ctx, packageArgs{ID: id}))
 		}
 	}
+	if verb != "remove" && len(kernels) > 0 {
+		keep(e.hookKernel(ctx, false, kernels...))
+		return worst
+	}
 	for _, k := range kernels {
-		if verb == "remove" {
-			keep(e.hookRemove(ctx, k))
-		} else {
-			keep(e.hookKernel(ctx, k, false))
-		}
+		keep(e.hookRemove(ctx, k))
 	}
 	return worst
 }

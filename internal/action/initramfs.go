@@ -18,8 +18,10 @@ import (
 )
 
 // touched remembers that the objects of a module were placed, or taken out, for
-// a kernel; the caller holds w.commits.
+// a kernel.
 func (w *performance) touched(t plan.Target, m *conf.Module, placed bool) {
+	w.marks.Lock()
+	defer w.marks.Unlock()
 	q := w.images[t]
 	if q == nil {
 		q = &initramfs.Question{Release: t.Kernel, Env: w.baseEnv()}
@@ -37,9 +39,9 @@ func (w *performance) touched(t plan.Target, m *conf.Module, placed bool) {
 // changed belongs into it. It runs once a kernel, after depmod. A kernel that
 // has none yet gets it from its own package.
 func (w *performance) updateInitramfs(ctx context.Context, t plan.Target, out io.Writer) error {
-	w.commits.Lock()
+	w.marks.Lock()
 	q := w.images[t]
-	w.commits.Unlock()
+	w.marks.Unlock()
 	if q == nil || w.ownInitramfs || !w.Framework.Initramfs {
 		return nil
 	}
@@ -53,6 +55,8 @@ func (w *performance) updateInitramfs(ctx context.Context, t plan.Target, out io
 	if len(belong) == 0 {
 		return nil
 	}
+	w.imaging.Lock()
+	defer w.imaging.Unlock()
 	fmt.Fprintf(out, "Updating the initramfs of kernel %s (%s: %s)...", t.Kernel, belong[0].Object, belong[0].Why)
 	var said bytes.Buffer
 	to := io.Writer(&said)

@@ -69,8 +69,8 @@ func (w *performance) account(s plan.Step, f *Failure, errw io.Writer) {
 	if key.Module == "" || key.Kernel == "" || key.Version == "" || w.CheckReproducible {
 		return
 	}
-	w.commits.Lock()
-	defer w.commits.Unlock()
+	w.accounts.Lock()
+	defer w.accounts.Unlock()
 	var err error
 	switch {
 	case f == nil && (s.Kind == plan.Build || s.Kind == plan.Install || s.Kind == plan.Unbuild):

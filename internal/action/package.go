@@ -215,7 +215,7 @@ func (e *Engine) dependents(ctx context.Context, id state.ID, targets []plan.Tar
 			continue
 		}
 		// What fails is kept, and shown by its own hook.
-		_, _ = e.autoinstall(ctx, t, o.Key().ID)
+		e.autoinstall(ctx, []plan.Target{t}, o.Key().ID)
 	}
 }
 

@@ -29,10 +29,8 @@ func (w *performance) uses() int {
 	return 1
 }
 
-// leave counts a build out that was never attempted.
-func (w *performance) leave(id state.ID) error { return w.leaveTimes(id, w.uses()) }
-
-func (w *performance) leaveTimes(id state.ID, times int) (err error) {
+// forgo counts uses of the build directory out that never come.
+func (w *performance) forgo(id state.ID, times int) (err error) {
 	for range times {
 		err = errors.Join(err, w.rooms[id].Leave())
 	}
@@ -45,7 +43,7 @@ func (w *performance) leaveTimes(id state.ID, times int) (err error) {
 func (w *performance) checkStep(ctx context.Context, s plan.Step, t plan.Target, m *conf.Module, out, errw io.Writer) error {
 	uses := w.uses()
 	id := s.Key.ID
-	defer func() { w.leaveTimes(id, uses) }()
+	defer func() { w.forgo(id, uses) }()
 	job := w.job(s, t, m, out, errw)
 	chain, err := w.equip(ctx, t, &job)
 	if err != nil {

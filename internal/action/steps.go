@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"dkms-go/internal/build"
@@ -26,10 +27,20 @@ type performance struct {
 	facts *plan.Facts
 	slots []*report.Slot
 	left  []int
-	rooms map[state.ID]*build.Room
-	jobs  *jobserver.Server
-	// images asks which changed objects belong into a kernel's initramfs.
-	images map[plan.Target]*initramfs.Question
+	// parts are the kernels of a joined plan, partOf the one of each step;
+	// outcomes are those of the steps so far.
+	parts    []*part
+	partOf   []*part
+	outcomes []error
+	rooms    map[state.ID]*build.Room
+	jobs     *jobserver.Server
+	// images asks which changed objects belong into a kernel's initramfs;
+	// imaging is held while one is made: the tools share files of the machine.
+	images  map[plan.Target]*initramfs.Question
+	marks   sync.Mutex
+	imaging sync.Mutex
+	// accounts is held while an outcome is kept.
+	accounts sync.Mutex
 	// quietHead sends headings to stderr, as the kernel hooks do.
 	quietHead bool
 	// serial is set when one step runs at a time: it then writes straight to
@@ -42,19 +53,36 @@ type performance struct {
 	first plan.Target
 }
 
+// part is the share of one kernel in a joined plan.
+type part struct {
+	plan.Part
+	// begin is called before the kernel's first step, end once its last one has
+	// ended, with the outcomes of its steps.
+	begin func(out, errw io.Writer)
+	end   func(outcomes []error, out, errw io.Writer)
+	left  int
+}
+
 // perform carries out a plan and returns the outcome of each step. With
 // --dry-run it prints the plan instead.
-func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quietHead bool) ([]error, error) {
+func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quietHead bool, parts ...*part) ([]error, error) {
 	if ctx.Err() != nil {
 		return nil, fail(Interrupted, context.Cause(ctx))
 	}
 	if e.DryRun {
+		for _, part := range parts {
+			part.begin(e.Out, e.Err)
+		}
 		return e.rehearse(ctx, p, f), nil
 	}
-	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, images: map[plan.Target]*initramfs.Question{}, quietHead: quietHead, serial: true}
+	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, images: map[plan.Target]*initramfs.Question{}, quietHead: quietHead, parts: parts}
 	width := 1
-	if p.Counts(plan.Build) > 1 && e.Tokens > 1 {
-		width, w.serial = e.Tokens, false
+	if e.Tokens > 1 && max(p.Counts(plan.Build), p.Counts(plan.Refresh)) > 1 {
+		// One more than can run: it is prepared, or finished, meanwhile.
+		width = e.Tokens + 1
+	}
+	w.serial = width == 1 && len(parts) < 2
+	if width > 1 && p.Counts(plan.Build) > 1 {
 		var err error
 		if w.jobs, err = jobserver.New(e.Tokens); err != nil {
 			return nil, fail(Internal, err)
@@ -116,6 +144,18 @@ func (w *performance) open(p *plan.Plan) {
 	for id, n := range builds {
 		w.rooms[id] = build.NewRoom(w.tree, id, n)
 	}
+	w.outcomes, w.partOf = make([]error, len(p.Steps)), make([]*part, len(p.Steps))
+	for _, part := range w.parts {
+		w.left[part.Opening]++
+		w.left[part.Closing]++
+		part.left = part.To - part.From
+		for i := part.From; i < part.To; i++ {
+			w.partOf[i] = part
+		}
+		part.begin(w.block(part.Opening))
+		w.leave(part.Opening)
+		w.endPart(part)
+	}
 	for g, n := range w.left {
 		if n == 0 {
 			w.slots[g].Close()
@@ -123,27 +163,48 @@ func (w *performance) open(p *plan.Plan) {
 	}
 }
 
-// ended closes the block of output behind its last step.
+// leave closes a block of output behind its last step.
+func (w *performance) leave(group int) {
+	if w.left[group]--; w.left[group] == 0 {
+		w.slots[group].Close()
+	}
+}
+
+// endPart ends a kernel's share once no step of it is left.
+func (w *performance) endPart(p *part) {
+	if p != nil && p.left == 0 {
+		out, errw := w.block(p.Closing)
+		p.end(w.outcomes[p.From:p.To], out, errw)
+		w.leave(p.Closing)
+	}
+}
+
+// ended keeps the outcome of a step, and closes what ends with it.
 func (w *performance) ended(s plan.Step, err error) {
 	var cancelled *plan.Cancelled
 	if errors.As(err, &cancelled) && s.Kind == plan.Build {
-		w.leave(s.Key.ID)
+		w.forgo(s.Key.ID, w.uses())
 	}
 	if s.Blank && !(s.Kind == plan.Add && err != nil) {
 		out, _ := w.streams(s)
 		fmt.Fprintln(out)
 	}
-	if w.left[s.Group]--; w.left[s.Group] == 0 {
-		w.slots[s.Group].Close()
+	w.leave(s.Group)
+	w.outcomes[s.N-1] = err
+	if p := w.partOf[s.N-1]; p != nil {
+		p.left--
+		w.endPart(p)
 	}
 }
 
 // streams are where a step writes.
-func (w *performance) streams(s plan.Step) (out, errw io.Writer) {
+func (w *performance) streams(s plan.Step) (out, errw io.Writer) { return w.block(s.Group) }
+
+func (w *performance) block(group int) (out, errw io.Writer) {
 	if w.serial {
 		return w.Out, w.Err
 	}
-	return w.slots[s.Group].Out(), w.slots[s.Group].Err()
+	return w.slots[group].Out(), w.slots[group].Err()
 }
 
 // step performs one step and shows its failure.

@@ -25,6 +25,11 @@ type Auto struct {
 	Remembered []state.ID
 }
 
+// Idle reports whether there is nothing to do, nor to be said.
+func (a *Auto) Idle() bool {
+	return len(a.Due)+len(a.Bad)+len(a.Unmet)+len(a.Deferred)+a.Counts(Refresh) == 0
+}
+
 // Due is one module that an autoinstall attempts, after those it depends on.
 type Due struct {
 	ID      state.ID

@@ -3,8 +3,10 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 )
 
 // Cancelled is the outcome of a step that was not attempted: one that it comes
@@ -25,75 +27,170 @@ type Soft interface{ Soft() bool }
 // attempted when all of those failed, since nothing has changed. do performs one
 // step; ended is called after each, in the order in which they end, never
 // twice at once. Execute returns the outcome of each step, in the plan's order.
+//
+// At width 1 the first step that may start does. Otherwise it is the one that
+// most is to be done after (see Step.Cost), so that the longest chain of builds
+// never waits for shorter ones; what isn't a build goes before builds: it is
+// short, and finishes what was begun. Steps that change what several modules
+// share take turns, and none of them occupies a place while it waits.
 func Execute(ctx context.Context, p *Plan, width int, do func(context.Context, Step) error, ended func(Step, error)) []error {
 	type end struct {
 		i   int
 		err error
 	}
-	outcomes := make([]error, len(p.Steps))
-	state := make([]int, len(p.Steps)) // 0 waiting, 1 running, 2 ended
+	x := newExecution(p, max(width, 1), ended)
 	ends := make(chan end)
-	running, left := 0, len(p.Steps)
-	finish := func(i int, err error) {
-		outcomes[i], state[i] = err, 2
-		left--
-		ended(p.Steps[i], err)
-	}
-	for left > 0 {
-		started := false
-		for i, s := range p.Steps {
-			if state[i] != 0 {
-				continue
-			}
-			ready, cause := readiness(p, s, outcomes, state)
-			if ready && cause == nil {
-				cause = ctx.Err()
-			}
-			switch {
-			case cause != nil:
-				finish(i, &Cancelled{cause})
-				started = true
-			case ready && running < max(width, 1):
-				state[i] = 1
-				running++
-				started = true
-				go func() { ends <- end{i, do(ctx, s)} }()
-			}
+	for x.left > 0 {
+		for i := x.next(ctx); i >= 0; i = x.next(ctx) {
+			go func() { ends <- end{i, do(ctx, p.Steps[i])} }()
 		}
-		if started && running < max(width, 1) {
-			continue
+		if x.left == 0 {
+			break
 		}
-		if running == 0 {
+		if x.running == 0 {
 			panic("plan: steps wait for each other")
 		}
 		e := <-ends
-		running--
-		finish(e.i, e.err)
+		x.running--
+		x.busy = x.busy && !p.Steps[e.i].Kind.exclusive()
+		x.finish(e.i, e.err)
 	}
-	return outcomes
+	return x.outcomes
 }
 
-// readiness tells whether a step may start, and why it never will.
-func readiness(p *Plan, s Step, outcomes []error, state []int) (ready bool, cause error) {
-	ready = true
-	for _, n := range s.After {
-		if state[n-1] != 2 {
-			ready = false
-		} else if err := outcomes[n-1]; err != nil && !softFor(p.Steps[n-1], s, err) {
-			return false, err
+// exclusive reports whether a step of the kind changes directories that those
+// of other modules change too.
+func (k Kind) exclusive() bool {
+	return slices.Contains([]Kind{Add, Install, Uninstall, Unbuild, Forget}, k)
+}
+
+// execution is a plan being executed. Steps are named by their index.
+type execution struct {
+	p        *Plan
+	width    int
+	ended    func(Step, error)
+	outcomes []error
+	over     []bool // has an outcome
+	waits    []int  // the After and Behind steps that have not ended
+	then     [][]int
+	rank     []float64 // the cost of the step and the longest chain behind it
+	ready    []int     // best first
+	running  int
+	left     int
+	busy     bool // an exclusive step is running
+}
+
+func newExecution(p *Plan, width int, ended func(Step, error)) *execution {
+	n := len(p.Steps)
+	x := &execution{
+		p: p, width: width, ended: ended, left: n,
+		outcomes: make([]error, n), over: make([]bool, n), waits: make([]int, n), then: make([][]int, n), rank: make([]float64, n),
+	}
+	for i, s := range p.Steps {
+		for _, before := range [][]int{s.After, s.Behind} {
+			x.waits[i] += len(before)
+			for _, b := range before {
+				x.then[b-1] = append(x.then[b-1], i)
+			}
 		}
 	}
+	for i := range slices.Backward(p.Steps) {
+		for _, j := range x.then[i] { // later ones, whose ranks are known
+			x.rank[i] = max(x.rank[i], x.rank[j])
+		}
+		x.rank[i] += p.Steps[i].Cost
+	}
+	for i := range p.Steps {
+		if x.waits[i] == 0 {
+			x.queue(i)
+		}
+	}
+	return x
+}
+
+// queue puts a step that may start into its place among the others.
+func (x *execution) queue(i int) {
+	at, _ := slices.BinarySearchFunc(x.ready, i, x.order)
+	x.ready = slices.Insert(x.ready, at, i)
+}
+
+func (x *execution) order(a, b int) int {
+	if x.width > 1 {
+		builds := func(i int) int {
+			if x.p.Steps[i].Kind == Build {
+				return 1
+			}
+			return 0
+		}
+		if c := cmp.Or(builds(a)-builds(b), cmp.Compare(x.rank[b], x.rank[a])); c != 0 {
+			return c
+		}
+	}
+	return a - b
+}
+
+// next returns the step to be started now, -1 if there is none. Once ctx has
+// ended, steps that may start are cancelled.
+func (x *execution) next(ctx context.Context) int {
+	for ctx.Err() != nil && len(x.ready) > 0 {
+		i := x.ready[0]
+		x.ready = x.ready[1:]
+		x.finish(i, &Cancelled{ctx.Err()})
+	}
+	if x.running >= x.width {
+		return -1
+	}
+	at := slices.IndexFunc(x.ready, func(i int) bool { return !x.busy || !x.p.Steps[i].Kind.exclusive() })
+	if at < 0 {
+		return -1
+	}
+	i := x.ready[at]
+	x.ready = slices.Delete(x.ready, at, at+1)
+	x.running++
+	x.busy = x.busy || x.p.Steps[i].Kind.exclusive()
+	return i
+}
+
+// finish gives a step its outcome, and those that wait for it theirs if that
+// decides it.
+func (x *execution) finish(i int, err error) {
+	x.outcomes[i], x.over[i] = err, true
+	for list := []int{i}; len(list) > 0; list = list[1:] {
+		s := x.p.Steps[list[0]]
+		x.left--
+		x.ended(s, x.outcomes[list[0]])
+		for _, j := range x.then[list[0]] {
+			if x.waits[j]--; x.over[j] {
+				continue
+			}
+			if cause := x.never(s, j); cause != nil {
+				x.outcomes[j], x.over[j] = &Cancelled{cause}, true
+				list = append(list, j)
+			} else if x.waits[j] == 0 {
+				x.queue(j)
+			}
+		}
+	}
+}
+
+// never returns why step j won't be attempted now that before has ended, nil if
+// it still may be.
+func (x *execution) never(before Step, j int) error {
+	s := x.p.Steps[j]
+	if err := x.outcomes[before.N-1]; err != nil && slices.Contains(s.After, before.N) && !softFor(before, s, err) {
+		return err
+	}
+	if s.Kind != Refresh || x.waits[j] > 0 || len(s.Behind) == 0 {
+		return nil
+	}
 	var failed error
-	changed := len(s.Behind) == 0 || s.Kind != Refresh
 	for _, n := range s.Behind {
-		ready = ready && state[n-1] == 2
-		changed = changed || outcomes[n-1] == nil
-		failed = outcomes[n-1]
+		if x.outcomes[n-1] == nil {
+			return nil
+		}
+		failed = x.outcomes[n-1]
 	}
-	if ready && !changed {
-		return false, failed
-	}
-	return ready, nil
+	return failed
 }
 
 // softFor reports whether step s may go on although step before failed: it

@@ -94,6 +94,9 @@ type Step struct {
 	// same version; Blank asks for an empty line at the end.
 	Replace bool `json:"replace,omitempty"`
 	Blank   bool `json:"-"`
+	// Cost is how long the step is expected to take, in seconds of one CPU; it
+	// decides what is begun first, and nothing else.
+	Cost float64 `json:"-"`
 	// Missing are dependencies that --force lets the build go without.
 	Missing []string `json:"missing,omitempty"`
 }
