@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"dkms-go/internal/conf"
 	"dkms-go/internal/copytree"
@@ -186,7 +187,7 @@ func (e *Engine) watchesImage(id state.ID, m *conf.Module) bool {
 		if err != nil {
 			return nil
 		}
-		if found = imageWords.Match(text); found {
+		if found = imageWords().Match(text); found {
 			return fs.SkipAll
 		}
 		return nil
@@ -195,7 +196,9 @@ func (e *Engine) watchesImage(id state.ID, m *conf.Module) bool {
 }
 
 // imageWords matches the names of what comes with a kernel's image.
-var imageWords = regexp.MustCompile(`System\.map|kallsyms\b|\bboot/|\bvmlinux`)
+var imageWords = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`System\.map|kallsyms\b|\bboot/|\bvmlinux`)
+})
 
 // maxScanned bounds the files of a source that are looked into, in bytes.
 const maxScanned = 1 << 20
