@@ -96,6 +96,9 @@ func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) 
 			e.Explain(e.Err, failed(e.requireSound(id)))
 		}
 	}
+	if only == (state.ID{}) && e.nothingDue(t) {
+		return false, nil
+	}
 	for _, id := range e.latest() {
 		latest[id] = true
 	}
