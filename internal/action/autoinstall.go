@@ -117,6 +117,9 @@ func (e *Engine) autoinstall(ctx context.Context, targets []plan.Target, only st
 		}
 		r := &round{target: t}
 		rounds = append(rounds, r)
+		if only == (state.ID{}) && e.nothingDue(t) {
+			continue
+		}
 		r.facts = e.facts(ctx, nil, []plan.Target{t}, func(id state.ID, r plan.Result) bool {
 			return latest[id] && (!r.Installed || r.Lost) || r.Built
 		})

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"dkms-go/internal/build"
 	"dkms-go/internal/conf"
@@ -236,12 +237,14 @@ func (w *performance) notInstalled(names []string, t plan.Target) (missing []str
 
 // absentCompiler matches what make and shells say of a compiler that the
 // module's or the kernel's makefile names and that isn't installed.
-var absentCompiler = regexp.MustCompile(`(?:^|[ /])([a-z0-9_-]*(?:gcc|clang)[a-z0-9.-]*): (?:command not found|not found|No such file or directory)$`)
+var absentCompiler = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:^|[ /])([a-z0-9_-]*(?:gcc|clang)[a-z0-9.-]*): (?:command not found|not found|No such file or directory)$`)
+})
 
 // withCompiler adds to a failure the package to install if a compiler was
 // missing.
 func (w *performance) withCompiler(f *Failure, cause string) *Failure {
-	if m := absentCompiler.FindStringSubmatch(cause); m != nil {
+	if m := absentCompiler().FindStringSubmatch(cause); m != nil {
 		if pkg := w.distro.CompilerPackage(m[1]); pkg != "" {
 			f.hint("Install the compiler with: %s", w.distro.InstallCommand(pkg))
 		}

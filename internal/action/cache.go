@@ -26,8 +26,8 @@ import (
 	"dkms-go/internal/state"
 )
 
-// results is the store of what builds made.
-func (e *Engine) results() cache.Store {
+// store holds what builds made.
+func (e *Engine) store() cache.Store {
 	return cache.Store{Dir: filepath.Join(e.Paths.Cache, "results"), Limit: e.Framework.ResultCache}
 }
 
@@ -166,16 +166,16 @@ func (r *reuse) restore(ctx context.Context, out, errw io.Writer) bool {
 	}
 	if err != nil {
 		fmt.Fprintf(r.report, "The cached result of %s for kernel %s is of no use, building it: %v\n", r.step.Key.ID, r.t.Kernel, err)
-		r.results().Drop(r.key)
+		r.store().Drop(r.key)
 		return false
 	}
-	r.results().Used(r.key)
+	r.store().Used(r.key)
 	return true
 }
 
 // find reads the entry and holds it against the machine.
 func (r *reuse) find() (build.Product, error) {
-	e, err := r.results().Get(r.key)
+	e, err := r.store().Get(r.key)
 	if err != nil {
 		return build.Product{}, err
 	}
@@ -267,7 +267,7 @@ func (r *reuse) keep(p build.Product, chain toolchain) {
 	e.Files = append(e.Files, cache.File{Name: "make.log", Data: p.Log})
 	var err error
 	if e.Note, err = json.Marshal(note); err == nil {
-		err = r.results().Put(r.key, e)
+		err = r.store().Put(r.key, e)
 	}
 	if err != nil {
 		fmt.Fprintf(r.report, "The result is not kept in the cache: %v\n", err)
@@ -346,7 +346,7 @@ type CacheStats struct {
 func (e *Engine) CacheStats() (CacheStats, error) {
 	st := CacheStats{Dir: e.Paths.Cache, Bound: e.Framework.ResultCache}
 	var err error
-	if st.Stats, err = e.results().Stats(); err != nil {
+	if st.Stats, err = e.store().Stats(); err != nil {
 		return st, fail(Internal, err)
 	}
 	all, err := diskSize(e.Paths.Cache)

@@ -25,6 +25,7 @@ import (
 	"dkms-go/internal/host"
 	"dkms-go/internal/kernel"
 	"dkms-go/internal/ko"
+	"dkms-go/internal/memo"
 	"dkms-go/internal/mok"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/run"
@@ -80,8 +81,11 @@ type Engine struct {
 	kernels    map[plan.Target]kernel.Kernel
 	abis       map[plan.Target]*abi.Kernel
 	identities map[plan.Target]kernel.Identity
-	sources    map[state.ID]string
+	sources    map[state.ID]sourceFacts
 	stamps     map[plan.Target]func() string
+	configs    map[plan.Target]kernel.Config
+	remembered *memo.Store
+	judge      judge
 	signing    map[plan.Target]*mok.Plan
 	suffixes   map[plan.Target]string
 	commits    sync.Mutex // one change of state at a time
@@ -109,10 +113,12 @@ func New(s Settings) (*Engine, error) {
 		kernels:    map[plan.Target]kernel.Kernel{},
 		abis:       map[plan.Target]*abi.Kernel{},
 		identities: map[plan.Target]kernel.Identity{},
-		sources:    map[state.ID]string{},
+		sources:    map[state.ID]sourceFacts{},
 		stamps:     map[plan.Target]func() string{},
+		configs:    map[plan.Target]kernel.Config{},
 		signing:    map[plan.Target]*mok.Plan{},
 		suffixes:   map[plan.Target]string{},
+		judge:      judge{shared: map[string]memo.Stamp{}, grounds: map[plan.Target]memo.Digest{}},
 	}, nil
 }
 
@@ -363,8 +369,22 @@ func confFailure(err error) *Failure {
 func (e *Engine) kernelFacts(t plan.Target) conf.Facts {
 	k := e.kernel(t)
 	f := conf.Facts{Release: t.Kernel, Arch: t.Arch, ConfigFile: k.ConfigFile}
-	if c, err := k.Config(); err == nil {
-		f.Config = func(symbol string) (string, bool) { v, ok := c[symbol]; return v, ok }
+	if fi, err := os.Stat(k.ConfigFile); err == nil && fi.Mode().IsRegular() {
+		f.Config = func(symbol string) (string, bool) { v, ok := e.config(t)[symbol]; return v, ok }
 	}
 	return f
+}
+
+// config returns a kernel's configuration, which is read once, when a symbol is
+// asked for: few confs do.
+func (e *Engine) config(t plan.Target) kernel.Config {
+	k := e.kernel(t)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, ok := e.configs[t]
+	if !ok {
+		c, _ = k.Config()
+		e.configs[t] = c
+	}
+	return c
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"dkms-go/internal/conf"
@@ -22,6 +23,7 @@ type wanted func(id state.ID, r plan.Result) bool
 // facts gathers what a plan is made from: the modules of the tree and ids, the
 // targets, and how each stands to each. Confs are read where want says so.
 func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Target, want wanted) *plan.Facts {
+	e.forgetStamps()
 	f := &plan.Facts{Kernels: map[plan.Target]plan.Kernel{}, Results: map[state.Key]plan.Result{}, IndexDue: e.tree.KernelsDue()}
 	known := map[state.ID]bool{}
 	for _, id := range append(e.tree.Modules("", ""), ids...) {
@@ -34,14 +36,7 @@ func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Targe
 		f.Kernels[t] = plan.Kernel{Headers: e.kernel(t).HasHeaders()}
 		for _, m := range f.Modules {
 			key := t.Key(m.ID)
-			r := plan.Result{Built: e.tree.Built(key), Installed: e.tree.Installed(key)}
-			if r.Built && m.Condition == state.Added {
-				r.Stale = e.stale(key, t)
-			}
-			if r.Installed {
-				placed := install.ReadPlaced(e.tree, e.Paths.KernelTree(t.Kernel), key)
-				r.Lost = install.Lost(placed) || install.Damaged(placed, e.tree.Objects(key))
-			}
+			r := e.result(key, t, m.Condition)
 			if m.Condition != state.Broken && want(m.ID, r) {
 				e.read(ctx, key, t, &r)
 			}
@@ -49,6 +44,39 @@ func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Targe
 		}
 	}
 	return f
+}
+
+// result is how a module stands to a kernel, without what its conf says.
+func (e *Engine) result(key state.Key, t plan.Target, c state.Condition) plan.Result {
+	if !e.deep && c == state.Added && e.sound(key, true) {
+		return plan.Result{Built: true, Installed: true}
+	}
+	r := plan.Result{Built: e.tree.Built(key), Installed: e.tree.Installed(key)}
+	if r.Built && c == state.Added {
+		r.Stale = e.stale(key, t)
+	}
+	if r.Installed {
+		placed := install.ReadPlaced(e.tree, e.Paths.KernelTree(t.Kernel), key)
+		r.Lost = install.Lost(placed) || install.Damaged(placed, e.tree.Objects(key))
+	}
+	if r.Installed && !r.Lost && len(r.Stale) == 0 && c == state.Added {
+		e.rememberSound(key)
+	}
+	return r
+}
+
+// settled reports whether a module is installed for a kernel and needs no work.
+func (e *Engine) settled(id state.ID, t plan.Target) bool {
+	r := e.result(t.Key(id), t, e.tree.Condition(id))
+	return r.Installed && !r.Lost && len(r.Stale) == 0
+}
+
+// nothingDue reports whether an autoinstall has nothing to do for a kernel, by what
+// is there: no conf need be evaluated to see it.
+func (e *Engine) nothingDue(t plan.Target) bool {
+	e.forgetStamps()
+	due := slices.ContainsFunc(e.latest(), func(id state.ID) bool { return !e.settled(id, t) })
+	return !due && len(e.tree.KernelsDue()) == 0
 }
 
 // read adds the conf, and what follows from it, to a result.

@@ -7,12 +7,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"dkms-go/internal/conf"
 	"dkms-go/internal/copytree"
@@ -46,6 +47,9 @@ func (e *Engine) stale(key state.Key, t plan.Target) []string {
 	return changed
 }
 
+// errNothing keeps what couldn't be read from being remembered.
+var errNothing = errors.New("nothing")
+
 // identity returns what tells a kernel from others of its release; it is read
 // once.
 func (e *Engine) identity(t plan.Target) kernel.Identity {
@@ -54,7 +58,15 @@ func (e *Engine) identity(t plan.Target) kernel.Identity {
 	defer e.mu.Unlock()
 	id, ok := e.identities[t]
 	if !ok {
-		id = k.Identity(e.Paths)
+		id = k.IdentityBy(e.Paths, func(kind, path string, compute func(string) string) string {
+			v, _ := e.memory().Value(kind, path, func(path string) (string, error) {
+				if v := compute(path); v != "" {
+					return v, nil
+				}
+				return "", errNothing
+			})
+			return v
+		})
 		e.identities[t] = id
 	}
 	return id
@@ -77,13 +89,16 @@ func (e *Engine) program(name string, environ []string) *state.Program {
 	return &state.Program{Path: path, Size: fi.Size(), ModTime: fi.ModTime().UnixNano()}
 }
 
-// banner returns the first line of what a program prints of its version.
+// banner returns the first line of what a program prints of its version. A program
+// that hasn't changed isn't run again for it.
 func (e *Engine) banner(path string) string {
-	out, err := run.Cmd{Argv: []string{path, "--version"}, Env: e.baseEnv()}.Output(context.Background())
-	if err != nil {
-		return ""
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	line, _ := e.memory().Value("banner", path, func(path string) (string, error) {
+		out, err := run.Cmd{Argv: []string{path, "--version"}, Env: e.baseEnv()}.Output(context.Background())
+		line, _, _ := strings.Cut(string(out), "\n")
+		return line, err
+	})
 	return line
 }
 
@@ -99,18 +114,43 @@ func (e *Engine) replaced(was state.Program) bool {
 	return banner != "" && banner != was.Banner
 }
 
-// sourceDigest returns the digest of a module's source; it is read once.
-func (e *Engine) sourceDigest(id state.ID) (string, error) {
+// sourceFacts is what is known of a module's source as a whole.
+type sourceFacts struct {
+	digest string
+	// image says that a file names what comes with the kernel's image.
+	image bool
+}
+
+// source reads a module's source; once, and not at all if nothing in it has
+// changed since an earlier run.
+func (e *Engine) source(id state.ID) (sourceFacts, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if d, ok := e.sources[id]; ok {
-		return d, nil
+	if f, ok := e.sources[id]; ok {
+		return f, nil
 	}
-	d, err := copytree.Digest(e.tree.SourceLink(id))
-	if err == nil {
-		e.sources[id] = d
+	text, err := e.memory().Tree("source", e.tree.SourceLink(id), func(dir string) (string, error) {
+		image := ""
+		digest, err := copytree.Survey(dir, func(text []byte) {
+			if len(text) <= maxScanned && imageWords().Match(text) {
+				image = "image"
+			}
+		})
+		return digest + " " + image, err
+	})
+	if err != nil {
+		return sourceFacts{}, err
 	}
-	return d, err
+	digest, image, _ := strings.Cut(text, " ")
+	f := sourceFacts{digest, image != ""}
+	e.sources[id] = f
+	return f, nil
+}
+
+// sourceDigest returns the digest of a module's source.
+func (e *Engine) sourceDigest(id state.ID) (string, error) {
+	f, err := e.source(id)
+	return f.digest, err
 }
 
 // settingsDigest returns the digest of a module's evaluated conf and of what the
@@ -174,28 +214,14 @@ func (e *Engine) watchesImage(id state.ID, m *conf.Module) bool {
 	if m.PreBuild != "" {
 		return true
 	}
-	found := false
-	filepath.WalkDir(e.tree.SourceLink(id)+"/.", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return nil
-		}
-		if fi, err := d.Info(); err != nil || fi.Size() > maxScanned {
-			return nil
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil
-		}
-		if found = imageWords.Match(text); found {
-			return fs.SkipAll
-		}
-		return nil
-	})
-	return found
+	f, err := e.source(id)
+	return err == nil && f.image
 }
 
 // imageWords matches the names of what comes with a kernel's image.
-var imageWords = regexp.MustCompile(`System\.map|kallsyms\b|\bboot/|\bvmlinux`)
+var imageWords = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`System\.map|kallsyms\b|\bboot/|\bvmlinux`)
+})
 
 // maxScanned bounds the files of a source that are looked into, in bytes.
 const maxScanned = 1 << 20

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,7 +31,9 @@ func (f *Failure) memorable() bool {
 }
 
 // machineTrouble matches what tools say of a machine that is short of something.
-var machineTrouble = regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|cannot allocate memory|out of memory|virtual memory exhausted|\bkilled\b|read-only file system|input/output error`)
+var machineTrouble = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|cannot allocate memory|out of memory|virtual memory exhausted|\bkilled\b|read-only file system|input/output error`)
+})
 
 // ofMachine reports whether a failure is one of this machine's disk or memory, or
 // a command that a signal ended: the same inputs may do better next time.
@@ -40,7 +43,7 @@ func (f *Failure) ofMachine() bool {
 		return true
 	}
 	const signalled = 128
-	return f.Status > signalled || machineTrouble.MatchString(f.Cause) || machineTrouble.MatchString(strings.Join(f.Hint, "\n"))
+	return f.Status > signalled || machineTrouble().MatchString(f.Cause) || machineTrouble().MatchString(strings.Join(f.Hint, "\n"))
 }
 
 // policy returns the failure policy of a module whose conf may be unknown.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,36 +50,62 @@ type Filter struct{ Module, Version, Kernel, Arch string }
 // not built for the kernels asked for is listed as added. Nothing is executed:
 // confs are read, not run, and never for results that recorded their objects.
 func (e *Engine) Status(ctx context.Context, f Filter) []Standing {
-	var rows []Standing
-	for _, id := range e.tree.Modules(f.Module, f.Version) {
-		switch e.tree.Condition(id) {
-		case state.Broken:
-			rows = append(rows, Standing{Key: state.Key{ID: id}, State: StateBroken})
-		case state.Added:
-			keys := e.tree.Results(id, f.Kernel, f.Arch)
-			if len(keys) == 0 {
-				rows = append(rows, Standing{Key: state.Key{ID: id}, State: StateAdded})
-			}
-			for _, k := range keys {
-				rows = append(rows, e.standing(ctx, k))
+	return slices.Collect(e.Standings(ctx, f, true))
+}
+
+// Standings is Status row by row; records says whether the rows have their Record,
+// which for most rows is the only reason to read a file.
+func (e *Engine) Standings(ctx context.Context, f Filter, records bool) iter.Seq[Standing] {
+	e.forgetStamps()
+	return func(yield func(Standing) bool) {
+		for _, id := range e.tree.Modules(f.Module, f.Version) {
+			if !e.standings(ctx, id, f, func(s Standing) bool {
+				if records && s.Key.Kernel != "" {
+					s.Record, _ = e.tree.Record(s.Key)
+				}
+				return yield(s)
+			}) {
+				return
 			}
 		}
 	}
-	return rows
 }
 
+// standings yields the rows of one module.
+func (e *Engine) standings(ctx context.Context, id state.ID, f Filter, yield func(Standing) bool) bool {
+	switch e.tree.Condition(id) {
+	case state.Broken:
+		return yield(Standing{Key: state.Key{ID: id}, State: StateBroken})
+	case state.Added:
+		originals, any := e.stampOf(e.tree.OriginalsOf(id.Module)).IsDir(), false
+		for _, k := range e.results(id, f.Kernel, f.Arch) {
+			s := Standing{Key: k, State: StateInstalled}
+			if !e.sound(k, false) {
+				if !e.tree.Built(k) {
+					continue
+				}
+				s = e.standing(ctx, k)
+			}
+			if any = true; originals {
+				fi, err := os.Stat(e.tree.Originals(k))
+				s.Originals = err == nil && fi.IsDir()
+			}
+			if !yield(s) {
+				return false
+			}
+		}
+		return any || yield(Standing{Key: state.Key{ID: id}, State: StateAdded})
+	}
+	return true
+}
+
+// standing looks at one result.
 func (e *Engine) standing(ctx context.Context, k state.Key) Standing {
 	s := Standing{Key: k, State: StateBuilt, Stale: e.stale(k, plan.Target{Kernel: k.Kernel, Arch: k.Arch})}
 	if e.tree.Installed(k) {
 		s.State = StateInstalled
 	}
-	if fi, err := os.Stat(e.tree.Originals(k)); err == nil && fi.IsDir() {
-		s.Originals = true
-	}
-	record, err := e.tree.Record(k)
-	if err == nil {
-		s.Record = record
-	}
+	record, _ := e.tree.Record(k)
 	job := install.Job{Key: k, Tree: e.tree, Paths: e.Paths, Dir: e.installDir}
 	for _, o := range e.expected(ctx, k, record) {
 		from, ok := install.Find(e.tree.Objects(k), o.Name)
@@ -92,6 +119,9 @@ func (e *Engine) standing(ctx context.Context, k state.Key) Standing {
 				break
 			}
 		}
+	}
+	if s.State == StateInstalled && !s.Missing && !s.Differs && len(s.Stale) == 0 {
+		e.rememberSound(k)
 	}
 	return s
 }

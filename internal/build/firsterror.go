@@ -8,26 +8,31 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // causeTable finds the line of a make.log that tells why a build failed, the
-// surest kind first: compiler, modpost, commands that aren't there, make.
-var causeTable = []*regexp.Regexp{
-	regexp.MustCompile(`^[^ :][^:]*:\d+:(\d+:)? (fatal )?error: `),
-	regexp.MustCompile(`^(<command-line>|cc1|[^ ]*ld|[^ ]*gcc[^ ]*|clang[^ ]*): .*\berror: `),
-	regexp.MustCompile(`^ERROR: modpost: `),
-	regexp.MustCompile(`(: command not found|: not found|: No such file or directory)$`),
-	regexp.MustCompile(`No space left on device`),
-	regexp.MustCompile(`\*\*\* .*Stop\.$`),
-	regexp.MustCompile(`^make(\[\d+\])?: \*\*\* `),
-}
+// surest kind first: compiler, modpost, commands that aren't there, make. It is
+// made when it is first needed, since most runs build nothing.
+var causeTable = sync.OnceValue(func() []*regexp.Regexp {
+	return []*regexp.Regexp{
+		regexp.MustCompile(`^[^ :][^:]*:\d+:(\d+:)? (fatal )?error: `),
+		regexp.MustCompile(`^(<command-line>|cc1|[^ ]*ld|[^ ]*gcc[^ ]*|clang[^ ]*): .*\berror: `),
+		regexp.MustCompile(`^ERROR: modpost: `),
+		regexp.MustCompile(`(: command not found|: not found|: No such file or directory)$`),
+		regexp.MustCompile(`No space left on device`),
+		regexp.MustCompile(`\*\*\* .*Stop\.$`),
+		regexp.MustCompile(`^make(\[\d+\])?: \*\*\* `),
+	}
+})
 
 // FirstError returns the line of a build log that tells best why the last
 // command in it failed, or "". Warnings and notes, such as the harmless one
 // about BTF and vmlinux, are never returned, and neither is what earlier
 // commands said: the probes of a configure script fail as a rule.
 func FirstError(log []byte) string {
-	found := make([]string, len(causeTable))
+	table := causeTable()
+	found := make([]string, len(table))
 	lines := bufio.NewScanner(bytes.NewReader(log))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -36,7 +41,7 @@ func FirstError(log []byte) string {
 			clear(found)
 			continue
 		}
-		for i, p := range causeTable {
+		for i, p := range table {
 			if found[i] == "" && p.MatchString(line) {
 				found[i] = line
 			}

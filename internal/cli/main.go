@@ -184,6 +184,7 @@ func perform(ctx context.Context, c *command) error {
 	if err != nil {
 		return c.harmless(err)
 	}
+	defer c.engine.Remember()
 	if c.verb.ReadOnly || c.verb.Name == "generate_mok" || c.verb.Raw || c.verb.Words {
 		return c.verb.run(ctx, c)
 	}

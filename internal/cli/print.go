@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,14 +18,40 @@ import (
 	"dkms-go/internal/state"
 )
 
-// status prints how modules stand: upstream's lines, or JSON.
+// status prints how modules stand: upstream's lines, or JSON, each row as soon as
+// it is known.
 func status(ctx context.Context, c *command) error {
-	var rows []action.Standing
+	filters := c.filters()
+	out := bufio.NewWriterSize(c.io.Out, outSize)
+	if c.args.has("--json") {
+		return statusJSON(ctx, c, filters, out)
+	}
 	var outcomes []state.Outcome
+	for _, f := range filters {
+		for row := range c.engine.Standings(ctx, f, false) {
+			if err := c.statusRow(out, row); err != nil {
+				return fmt.Errorf("writing the list: %w", err)
+			}
+		}
+		outcomes = append(outcomes, c.engine.Outcomes(f)...)
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("writing the list: %w", err)
+	}
+	action.Report(c.io.Err, outcomes)
+	return nil
+}
+
+// outSize is how much of a list is written at once, in bytes.
+const outSize = 16 << 10
+
+// filters are what the command line asks for, one per kernel.
+func (c *command) filters() []action.Filter {
 	kernels := c.args.kernels
 	if len(kernels) == 0 {
 		kernels = []string{""}
 	}
+	var list []action.Filter
 	for i, k := range kernels {
 		f := action.Filter{Module: c.args.module, Version: c.args.version, Kernel: k}
 		switch arches := c.args.arches; {
@@ -33,34 +60,33 @@ func status(ctx context.Context, c *command) error {
 		case i < len(arches):
 			f.Arch = arches[i]
 		}
-		rows = append(rows, c.engine.Status(ctx, f)...)
-		outcomes = append(outcomes, c.engine.Outcomes(f)...)
+		list = append(list, f)
 	}
-	if c.args.has("--json") {
-		return printJSON(c.io.Out, statusJSON(rows, outcomes))
+	return list
+}
+
+// statusRow prints one row, and what is to be said of a broken module in its place.
+func (c *command) statusRow(out *bufio.Writer, row action.Standing) error {
+	if _, err := out.WriteString(statusLine(row) + "\n"); err != nil || row.State != action.StateBroken {
+		return err
 	}
-	for _, row := range rows {
-		if _, err := fmt.Fprintln(c.io.Out, statusLine(row)); err != nil {
-			return fmt.Errorf("writing the list: %w", err)
-		}
-		if row.State == action.StateBroken {
-			explain(c.io.Err, &action.Failure{
-				Reason: action.BrokenModule,
-				Err:    fmt.Errorf("%s has lost its source directory, or the link to it", row.Key.ID),
-				Hint:   []string{"Put the source back, or add the module again if only the link is gone."},
-			})
-		}
+	if err := out.Flush(); err != nil {
+		return err
 	}
-	action.Report(c.io.Err, outcomes)
+	explain(c.io.Err, &action.Failure{
+		Reason: action.BrokenModule,
+		Err:    fmt.Errorf("%s has lost its source directory, or the link to it", row.Key.ID),
+		Hint:   []string{"Put the source back, or add the module again if only the link is gone."},
+	})
 	return nil
 }
 
 // statusLine is upstream's line, which many programs read.
 func statusLine(s action.Standing) string {
 	if s.State == action.StateAdded || s.State == action.StateBroken {
-		return fmt.Sprintf("%s: %s", s.Key.ID, s.State)
+		return s.Key.ID.String() + ": " + string(s.State)
 	}
-	line := fmt.Sprintf("%s, %s, %s: %s", s.Key.ID, s.Key.Kernel, s.Key.Arch, s.State)
+	line := s.Key.Module + "/" + s.Key.Version + ", " + s.Key.Kernel + ", " + s.Key.Arch + ": " + string(s.State)
 	if s.Originals {
 		line += " (Original modules exist)"
 	}
@@ -80,13 +106,6 @@ func statusLine(s action.Standing) string {
 // any other change makes a new number. See docs/json.md.
 const StatusSchema = "dkms-status/1"
 
-type statusDocument struct {
-	Schema  string       `json:"schema"`
-	Modules []statusItem `json:"modules"`
-	// Outcomes are what failed or waits.
-	Outcomes []state.Outcome `json:"outcomes"`
-}
-
 type statusItem struct {
 	Module    string              `json:"module"`
 	Version   string              `json:"version"`
@@ -103,20 +122,77 @@ type statusItem struct {
 	Objects   []state.ObjectEntry `json:"objects,omitempty"`
 }
 
-func statusJSON(rows []action.Standing, outcomes []state.Outcome) statusDocument {
-	doc := statusDocument{Schema: StatusSchema, Modules: []statusItem{}, Outcomes: append([]state.Outcome{}, outcomes...)}
-	for _, s := range rows {
-		item := statusItem{
-			Module: s.Key.Module, Version: s.Key.Version, State: s.State, Kernel: s.Key.Kernel, Arch: s.Key.Arch,
-			Stale: s.Stale, Originals: s.Originals, Missing: s.Missing, Differs: s.Differs,
+// statusJSON prints the document
+//
+//	{"schema": ..., "modules": [...], "outcomes": [...]}
+//
+// in which outcomes are what failed or waits.
+func statusJSON(ctx context.Context, c *command, filters []action.Filter, out *bufio.Writer) error {
+	fmt.Fprintf(out, "{\n  \"schema\": %q,\n  \"modules\": ", StatusSchema)
+	modules, outcomes := jsonList{w: out}, jsonList{w: out}
+	for _, f := range filters {
+		for row := range c.engine.Standings(ctx, f, true) {
+			if err := modules.add(itemOf(row)); err != nil {
+				return err
+			}
 		}
-		if s.Record.Format != 0 {
-			item.Origin, item.Signed, item.Objects = s.Record.Origin, &s.Record.Signed, s.Record.Objects
-			item.Built = s.Record.Built.Format("2006-01-02T15:04:05Z07:00")
-		}
-		doc.Modules = append(doc.Modules, item)
 	}
-	return doc
+	modules.end()
+	fmt.Fprint(out, ",\n  \"outcomes\": ")
+	for _, f := range filters {
+		for _, o := range c.engine.Outcomes(f) {
+			if err := outcomes.add(o); err != nil {
+				return err
+			}
+		}
+	}
+	outcomes.end()
+	fmt.Fprint(out, "\n}\n")
+	if err := out.Flush(); err != nil { // has the error of any write before
+		return fmt.Errorf("writing the list: %w", err)
+	}
+	return nil
+}
+
+// jsonList writes a list in a field of the outermost object, item by item.
+type jsonList struct {
+	w     *bufio.Writer
+	begun bool
+}
+
+func (l *jsonList) add(item any) error {
+	text, err := json.MarshalIndent(item, "    ", "  ")
+	if err != nil {
+		return fmt.Errorf("printing JSON: %w", err)
+	}
+	before := ",\n    "
+	if !l.begun {
+		before = "[\n    "
+	}
+	l.begun = true
+	l.w.WriteString(before)
+	_, err = l.w.Write(text)
+	return err
+}
+
+func (l *jsonList) end() {
+	if l.begun {
+		l.w.WriteString("\n  ]")
+	} else {
+		l.w.WriteString("[]")
+	}
+}
+
+func itemOf(s action.Standing) statusItem {
+	item := statusItem{
+		Module: s.Key.Module, Version: s.Key.Version, State: s.State, Kernel: s.Key.Kernel, Arch: s.Key.Arch,
+		Stale: s.Stale, Originals: s.Originals, Missing: s.Missing, Differs: s.Differs,
+	}
+	if s.Record.Format != 0 {
+		item.Origin, item.Signed, item.Objects = s.Record.Origin, &s.Record.Signed, s.Record.Objects
+		item.Built = s.Record.Built.Format("2006-01-02T15:04:05Z07:00")
+	}
+	return item
 }
 
 func printJSON(w io.Writer, v any) error {

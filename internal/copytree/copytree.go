@@ -135,11 +135,11 @@ func copyAttributes(from, to string) error {
 // Equal reports whether two directory trees hold the same files, links and
 // directories with the same content. An unreadable tree equals nothing.
 func Equal(a, b string) bool {
-	x, err := list(a)
+	x, err := list(a, nil)
 	if err != nil {
 		return false
 	}
-	y, err := list(b)
+	y, err := list(b, nil)
 	return err == nil && maps.Equal(x, y)
 }
 
@@ -147,12 +147,16 @@ func Equal(a, b string) bool {
 // the paths, kinds and contents of its files and links. Modes and times, which
 // unpacking may change, don't count. If dir is a symbolic link, what it leads to
 // is taken.
-func Digest(dir string) (string, error) {
+func Digest(dir string) (string, error) { return Survey(dir, nil) }
+
+// Survey is Digest that shows, if see isn't nil, the content of each file on the
+// way; see may be called in any order of files.
+func Survey(dir string, see func(text []byte)) (string, error) {
 	root, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return "", fmt.Errorf("reading a directory: %w", err)
 	}
-	entries, err := list(root)
+	entries, err := list(root, see)
 	if err != nil {
 		return "", fmt.Errorf("reading %s: %w", root, err)
 	}
@@ -163,8 +167,9 @@ func Digest(dir string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// list returns what a tree holds: for each path its kind and content.
-func list(root string) (map[string]string, error) {
+// list returns what a tree holds: for each path its kind and content. Each file's
+// content is shown to see, if there is one.
+func list(root string, see func(text []byte)) (map[string]string, error) {
 	entries := map[string]string{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || path == root {
@@ -182,6 +187,9 @@ func list(root string) (map[string]string, error) {
 			text, err = os.ReadFile(path)
 			sum := sha256.Sum256(text)
 			what = "file " + string(sum[:])
+			if see != nil {
+				see(text)
+			}
 		}
 		rel, _ := filepath.Rel(root, path)
 		entries[rel] = what

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"dkms-go/internal/host"
@@ -26,7 +27,9 @@ type Query struct {
 
 // releasePattern matches releases that may be put into the patterns of a
 // package manager.
-var releasePattern = regexp.MustCompile(`^[0-9][A-Za-z0-9._+~-]*$`)
+var releasePattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9][A-Za-z0-9._+~-]*$`)
+})
 
 // LookupHeaders asks the package manager for the package that brings the
 // headers of a kernel, as InstallCommand takes it. It is known only if a
@@ -34,7 +37,7 @@ var releasePattern = regexp.MustCompile(`^[0-9][A-Za-z0-9._+~-]*$`)
 // nothing is downloaded or changed, and it takes half a minute at most.
 func (d Distro) LookupHeaders(ctx context.Context, q Query) (pkg string, known bool) {
 	lookup := d.family().headers
-	if lookup == nil || !releasePattern.MatchString(q.Release) {
+	if lookup == nil || !releasePattern().MatchString(q.Release) {
 		return "", false
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
@@ -97,7 +100,9 @@ func (q Query) besideImage(ctx context.Context) string {
 }
 
 // priority matches the number that apt gives a version and a source.
-var priority = regexp.MustCompile(`^-?[0-9]+$`)
+var priority = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^-?[0-9]+$`)
+})
 
 // policy returns the candidate versions of those packages that a source has;
 // apt also knows packages that only were, or are, installed.
@@ -115,9 +120,9 @@ func parsePolicy(lines []string) map[string]string {
 			name, candidate, version = strings.TrimSuffix(line, ":"), "", ""
 		case len(words) == 2 && words[0] == "Candidate:":
 			candidate = words[1]
-		case len(words) >= 2 && priority.MatchString(words[1]):
+		case len(words) >= 2 && priority().MatchString(words[1]):
 			version = words[0]
-		case len(words) > 2 && priority.MatchString(words[0]) && version != "" && version == candidate:
+		case len(words) > 2 && priority().MatchString(words[0]) && version != "" && version == candidate:
 			found[name] = candidate // "500 https://... Packages", not dpkg's own list
 		}
 	}
@@ -184,10 +189,12 @@ func (q Query) arch(ctx context.Context) string {
 }
 
 // alpineRelease matches "6.6.58-0-lts": version, number of the package, flavour.
-var alpineRelease = regexp.MustCompile(`^([0-9.]+(?:_[a-z0-9]+)?)-([0-9]+)-([a-z0-9-]+)$`)
+var alpineRelease = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([0-9.]+(?:_[a-z0-9]+)?)-([0-9]+)-([a-z0-9-]+)$`)
+})
 
 func (q Query) alpine(ctx context.Context) string {
-	m := alpineRelease.FindStringSubmatch(q.Release)
+	m := alpineRelease().FindStringSubmatch(q.Release)
 	if m == nil {
 		return ""
 	}
@@ -202,10 +209,12 @@ func (q Query) alpine(ctx context.Context) string {
 
 // gentooRelease matches "6.6.52-gentoo-r1" and, of a kernel that was built by
 // its package, "6.6.52-gentoo-dist".
-var gentooRelease = regexp.MustCompile(`^([0-9.]+)-gentoo(-r[0-9]+)?(-dist)?$`)
+var gentooRelease = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([0-9.]+)-gentoo(-r[0-9]+)?(-dist)?$`)
+})
 
 func (q Query) gentoo(ctx context.Context) string {
-	m := gentooRelease.FindStringSubmatch(q.Release)
+	m := gentooRelease().FindStringSubmatch(q.Release)
 	if m == nil {
 		return ""
 	}

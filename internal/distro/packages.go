@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // family is how a group of distributions names and installs packages.
@@ -53,7 +54,9 @@ func (d Distro) InstallCommand(packages ...string) string {
 }
 
 // seriesCC matches the name of a gcc of one series, "x86_64-linux-gnu-gcc-12".
-var seriesCC = regexp.MustCompile(`^(?:[a-z0-9_]+-linux-gnu-)?(gcc-[0-9]+)$`)
+var seriesCC = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:[a-z0-9_]+-linux-gnu-)?(gcc-[0-9]+)$`)
+})
 
 // CompilerPackage returns the name of the package that brings the compiler
 // cc, which may have a directory; with an empty cc, the package that brings
@@ -64,7 +67,7 @@ func (d Distro) CompilerPackage(cc string) string {
 	if f.install == "" {
 		return ""
 	}
-	if series := seriesCC.FindStringSubmatch(cc); f.versioned && series != nil {
+	if series := seriesCC().FindStringSubmatch(cc); f.versioned && series != nil {
 		return series[1]
 	}
 	if strings.HasPrefix(cc, "clang") {

@@ -75,33 +75,52 @@ func (id Identity) OfHeaders() Identity {
 	return id
 }
 
+// Reader returns what compute makes of the file at path, "" for nothing; it may
+// know that from before. kind names what is computed.
+type Reader func(kind, path string, compute func(path string) string) string
+
 // Identity reads the kernel's identity.
 func (k Kernel) Identity(p host.Paths) Identity {
+	return k.IdentityBy(p, plainly)
+}
+
+func plainly(_, path string, compute func(string) string) string { return compute(path) }
+
+// IdentityBy is Identity with each file read by read.
+func (k Kernel) IdentityBy(p host.Paths, read Reader) Identity {
+	sum := func(path string) string { return read("sha256", path, digest) }
 	id := Identity{
-		UTSVersion:    k.utsVersion(),
-		ModuleSymvers: digest(filepath.Join(k.SourceDir, "Module.symvers")),
-		Config:        digest(k.ConfigFile),
-		SystemMap:     digest(p.SystemMap(k.Release)),
-		SigningCert:   digest(filepath.Join(k.SourceDir, "certs", "signing_key.x509")),
-		TreeMap:       digest(filepath.Join(k.Tree, "System.map")),
-		DebugMap:      digest(filepath.Join(p.DebugBoot, "System.map-"+k.Release)),
+		UTSVersion:    k.utsVersion(read),
+		Compiler:      read("compiler", k.ConfigFile, compilerText),
+		ModuleSymvers: sum(filepath.Join(k.SourceDir, "Module.symvers")),
+		Config:        sum(k.ConfigFile),
+		SystemMap:     sum(p.SystemMap(k.Release)),
+		SigningCert:   sum(filepath.Join(k.SourceDir, "certs", "signing_key.x509")),
+		TreeMap:       sum(filepath.Join(k.Tree, "System.map")),
+		DebugMap:      sum(filepath.Join(p.DebugBoot, "System.map-"+k.Release)),
 	}
 	for _, image := range p.Images(k.Release) {
 		if id.Image == "" {
-			id.Image = digest(image)
+			id.Image = sum(image)
 		}
-	}
-	if c, err := k.Config(); err == nil {
-		id.Compiler = c.Text("CONFIG_CC_VERSION_TEXT")
 	}
 	return id
 }
 
+func compilerText(path string) string {
+	c, err := ReadConfig(path)
+	if err != nil {
+		return ""
+	}
+	return c.Text("CONFIG_CC_VERSION_TEXT")
+}
+
 // utsVersion takes UTS_VERSION from the header that has it: compile.h, since
 // Linux 6.1 utsversion.h (kernel source, init/Makefile).
-func (k Kernel) utsVersion() string {
+func (k Kernel) utsVersion(read Reader) string {
 	for _, name := range []string{"utsversion.h", "compile.h"} {
-		if v := define(filepath.Join(k.SourceDir, "include", "generated", name), "UTS_VERSION"); v != "" {
+		v := read("UTS_VERSION", filepath.Join(k.SourceDir, "include", "generated", name), func(path string) string { return define(path, "UTS_VERSION") })
+		if v != "" {
 			return v
 		}
 	}
@@ -112,7 +131,7 @@ func (k Kernel) utsVersion() string {
 // kernel has in /proc/version: its version, as uname -v prints it, and the
 // compiler. Each may be empty.
 func (k Kernel) Banner() (version, compiler string) {
-	return k.utsVersion(), define(filepath.Join(k.SourceDir, "include", "generated", "compile.h"), "LINUX_COMPILER")
+	return k.utsVersion(plainly), define(filepath.Join(k.SourceDir, "include", "generated", "compile.h"), "LINUX_COMPILER")
 }
 
 // define returns the string that a header defines a name as, or "".

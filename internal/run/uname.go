@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -89,7 +90,9 @@ func (u *Uname) apply(uts *unix.Utsname) bool {
 }
 
 // banner matches /proc/version (kernel source, fs/proc/version.c).
-var banner = regexp.MustCompile(`^Linux version (\S+) (\([^)]*\)) \((.*)\) (#.*)\n$`)
+var banner = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^Linux version (\S+) (\([^)]*\)) \((.*)\) (#.*)\n$`)
+})
 
 // coverFiles puts files that say what u says over those of proc. What isn't
 // there, or may not be covered, stays: uname(2) is what counts.
@@ -99,7 +102,7 @@ func (u *Uname) coverFiles(proc string) {
 	cover(filepath.Join(kernel, "version"), u.Version)
 	path := filepath.Join(proc, "version")
 	text, _ := os.ReadFile(path)
-	if m := banner.FindStringSubmatch(string(text)); m != nil {
+	if m := banner().FindStringSubmatch(string(text)); m != nil {
 		for i, own := range []string{1: u.Release, 3: u.Compiler, 4: u.Version} {
 			if own != "" {
 				m[i] = own

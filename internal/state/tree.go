@@ -24,6 +24,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -161,6 +162,10 @@ func (t Tree) Originals(k Key) string {
 	return filepath.Join(t.Module(k.Module), originals, k.Kernel, k.Arch)
 }
 
+// OriginalsOf returns the directory that keeps the objects that any version of a
+// module replaced for any kernel.
+func (t Tree) OriginalsOf(module string) string { return filepath.Join(t.Module(module), originals) }
+
 // originals is the name of the directory of all kept originals of a module.
 const originals = "original_module"
 
@@ -223,10 +228,7 @@ func (t Tree) Active(k Key) (version string, ok bool) {
 func (t Tree) Modules(name, version string) []ID {
 	var ids []ID
 	for _, m := range subdirs(t.Dir, orAny(name)) {
-		for _, v := range subdirs(filepath.Join(t.Dir, m), orAny(version)) {
-			if v == originals || strings.HasPrefix(v, "kernel-") && strings.Count(v, "-") > 1 {
-				continue
-			}
+		for _, v := range subdirsBut(filepath.Join(t.Dir, m), orAny(version), noVersion) {
 			ids = append(ids, ID{m, v})
 		}
 	}
@@ -252,6 +254,28 @@ func (t Tree) Results(id ID, kernel, arch string) []Key {
 	return keys
 }
 
+// Layout lists the kernels below a module and the arches below each kernel that
+// Results without patterns looks into. plain says that no symbolic link takes part,
+// so that only a change of these directories can change the answer.
+func (t Tree) Layout(id ID) (kernels []string, arches map[string][]string, plain bool) {
+	plain = true
+	arches = map[string][]string{}
+	links := func(dir string) bool {
+		entries, err := os.ReadDir(dir)
+		return err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+			return e.Type()&os.ModeSymlink != 0 && (dir != t.Version(id) || looksLikeRelease(e.Name()))
+		})
+	}
+	for _, k := range subdirs(t.Version(id), "*") {
+		if looksLikeRelease(k) {
+			kernels = append(kernels, k)
+			arches[k] = subdirs(filepath.Join(t.Version(id), k), "*")
+			plain = plain && !links(filepath.Join(t.Version(id), k))
+		}
+	}
+	return kernels, arches, plain && !links(t.Version(id))
+}
+
 func orAny(pattern string) string {
 	if pattern == "" {
 		return "*"
@@ -262,6 +286,16 @@ func orAny(pattern string) string {
 // subdirs lists the directories (or links to one) of dir that match a shell
 // pattern; names with a leading dot only when the pattern has one.
 func subdirs(dir, pattern string) []string {
+	return subdirsBut(dir, pattern, func(string) bool { return false })
+}
+
+// noVersion tells what is beside the versions of a module.
+func noVersion(name string) bool {
+	return name == originals || strings.HasPrefix(name, "kernel-") && strings.Count(name, "-") > 1
+}
+
+// subdirsBut is subdirs without those that a name tells are not wanted.
+func subdirsBut(dir, pattern string, unwanted func(name string) bool) []string {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil
@@ -269,10 +303,11 @@ func subdirs(dir, pattern string) []string {
 	var names []string
 	for _, e := range entries {
 		name := e.Name()
-		if strings.HasPrefix(name, ".") != strings.HasPrefix(pattern, ".") {
+		if strings.HasPrefix(name, ".") != strings.HasPrefix(pattern, ".") || unwanted(name) {
 			continue
 		}
-		if ok, err := filepath.Match(strings.ReplaceAll(pattern, "[!", "[^"), name); (err != nil || !ok) && name != pattern {
+		if pattern == "*" {
+		} else if ok, err := filepath.Match(strings.ReplaceAll(pattern, "[!", "[^"), name); (err != nil || !ok) && name != pattern {
 			continue
 		}
 		if e.IsDir() || isDir(filepath.Join(dir, name)) {

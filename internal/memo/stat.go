@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memo
+
+import (
+	"encoding/binary"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stamp tells one state of a file from others without reading it: where it is,
+// its kind, size and times. The zero Stamp is that of a file that isn't there.
+type Stamp struct {
+	dev, ino, size uint64
+	// mtime and ctime are in nanoseconds since 1970. Nobody but the kernel
+	// sets ctime, so that a content put in place with an old mtime shows.
+	mtime, ctime int64
+	mode         uint32
+}
+
+// statx is as statx(2) for a path that has a NUL at its end: without the copy
+// that each call would make of it.
+func statx(path []byte, flags int, st *unix.Statx_t) unix.Errno {
+	dir := unix.AT_FDCWD
+	_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(dir), uintptr(unsafe.Pointer(&path[0])), uintptr(flags),
+		unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(st)), 0)
+	return errno
+}
+
+// Of returns the stamp of the file that a path leads to, Here that of the path
+// itself. What can't be looked at counts as not there. The path may come in parts,
+// which are put together as they are.
+func (s *Store) Of(parts ...string) Stamp { return s.stamp(parts, 0) }
+
+// Here is Of without following a link.
+func (s *Store) Here(parts ...string) Stamp { return s.stamp(parts, unix.AT_SYMLINK_NOFOLLOW) }
+
+func (s *Store) stamp(parts []string, flags int) Stamp {
+	s.path = s.path[:0]
+	for _, p := range parts {
+		s.path = append(s.path, p...)
+	}
+	s.path = append(s.path, 0)
+	st := &s.st
+	if statx(s.path, flags, st) != 0 {
+		return Stamp{}
+	}
+	return Stamp{
+		dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino, size: st.Size, mode: uint32(st.Mode),
+		mtime: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec), ctime: st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec),
+	}
+}
+
+// Exists reports whether there is a file.
+func (t Stamp) Exists() bool { return t.mode != 0 }
+
+// IsDir reports whether it is a directory, IsFile whether it is a regular file.
+func (t Stamp) IsDir() bool { return t.mode&unix.S_IFMT == unix.S_IFDIR }
+
+// IsFile reports whether it is a regular file.
+func (t Stamp) IsFile() bool { return t.mode&unix.S_IFMT == unix.S_IFREG }
+
+// settleTime is how old a file's last change must be before its stamp is relied
+// on: within the granularity of its times it could change again and keep them.
+// The coarsest file system, vfat, counts two seconds.
+const settleTime = 3 * time.Second
+
+// settled reports whether a later change of the file will show in its stamp.
+// Absence always shows.
+func (t Stamp) settled(now time.Time) bool {
+	return !t.Exists() || now.UnixNano()-max(t.mtime, t.ctime) > int64(settleTime)
+}
+
+// append adds the stamp to b.
+func (t Stamp) append(b []byte) []byte {
+	for _, v := range [5]uint64{t.dev, t.ino, t.size, uint64(t.mtime), uint64(t.ctime)} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return binary.LittleEndian.AppendUint32(b, t.mode)
+}
