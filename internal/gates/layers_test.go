@@ -15,7 +15,7 @@ func layerTable() [][]string {
 	return [][]string{
 		{"host", "run", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "copytree", "durable"},
 		{"conf", "kernel", "ko", "abi", "state", "mok"},
-		{"plan", "verify"},
+		{"plan", "verify", "modindex"},
 		{"hook", "build", "install", "bundle", "initramfs", "autoload", "boot"},
 		{"action"},
 		{"cli"},
