@@ -94,6 +94,28 @@ func TestKernelArrivesInParts(t *testing.T) {
 	}
 }
 
+// A module that isn't meant for a kernel doesn't wait for its headers, also by a
+// configuration that only the image has brought.
+func TestExcludedModulesDoNotWait(t *testing.T) {
+	m := newMachine(t)
+	m.put("boot/config-6.1.0", "CONFIG_A=y\n# CONFIG_B is not set\n")
+	for name, exclusive := range map[string]string{
+		"other/1": "BUILD_EXCLUSIVE_KERNEL=^5", "b/1": "BUILD_EXCLUSIVE_CONFIG=CONFIG_B", "a/1": "BUILD_EXCLUSIVE_CONFIG=CONFIG_A",
+	} {
+		m.must(m.engine().Add(context.Background(), Selection{ID: m.source(name, exclusive)}, k1))
+	}
+	if err := os.RemoveAll(m.root + "/lib/modules/6.1.0/build"); err != nil {
+		t.Fatal(err)
+	}
+	m.image(k1)
+	m.must(m.hook("image", k1.Kernel))
+	for _, name := range []string{"other", "b", "a"} {
+		if waits := m.has("tree/.outcome/" + name); waits != (name == "a") {
+			t.Errorf("%s waits: %v\n%s", name, waits, m.said())
+		}
+	}
+}
+
 // What reads of the image is built anew when the image comes; what doesn't, not.
 func TestImageMakesResultsStale(t *testing.T) {
 	m := newMachine(t)

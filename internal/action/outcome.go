@@ -124,13 +124,19 @@ func (f *Failure) headline() string {
 // keepWaiting keeps for each module that would be installed for t by itself that
 // it waits for a package, with what to do about it.
 func (e *Engine) keepWaiting(ctx context.Context, t plan.Target, ids []state.ID, what string, hint string) error {
+	facts := e.kernelFacts(t)
+	if facts.Config == nil {
+		if c := e.abi(t).Config(); c != nil {
+			facts.Config = func(symbol string) (string, bool) { v, ok := c[symbol]; return v, ok }
+		}
+	}
 	for _, id := range ids {
 		key := t.Key(id)
 		if e.tree.Built(key) {
 			continue
 		}
 		m, err := e.load(ctx, id, t, conf.Auto, e.Err)
-		if err != nil || !m.Autoinstall || e.kernel(t).HasHeaders() && !m.Applies(e.kernelFacts(t)).OK {
+		if err != nil || !m.Autoinstall || !m.Applies(facts).OK {
 			continue
 		}
 		err = e.tree.KeepOutcome(state.Outcome{
