@@ -11,6 +11,8 @@ require (
 	mvdan.cc/sh/v3 v3.14.1
 )
 
+require github.com/mikelolasagasti/xz v1.0.1
+
 // Tests only.
 require (
 	github.com/rogpeppe/go-internal v1.16.0

@@ -16,7 +16,7 @@ func layerTable() [][]string {
 		{"host", "run", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "copytree", "durable"},
 		{"conf", "kernel", "ko", "abi", "state", "cache", "mok"},
 		{"plan", "verify"},
-		{"hook", "build", "install", "bundle", "initramfs", "autoload", "boot"},
+		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot"},
 		{"action"},
 		{"cli"},
 	}

@@ -62,6 +62,8 @@ type Paths struct {
 	// ApportHook is Ubuntu's crash reporter and the hook run for a failed
 	// build; both must exist for it to run.
 	Apport, ApportHook string
+	// DepmodDirs hold depmod.d(5), the most important first.
+	DepmodDirs []string
 	// ModulesLoadUnit is restarted by --modprobe-on-install if it exists.
 	ModulesLoadUnit string
 	// ModulesLoadDir holds the administrator's lists of modules to load at
@@ -109,6 +111,7 @@ func Default() Paths {
 		SysDevices:          "/sys/devices",
 		Apport:              "/usr/share/apport/apport",
 		ApportHook:          "/usr/share/apport/package-hooks/dkms_packages.py",
+		DepmodDirs:          []string{"/etc/depmod.d", "/run/depmod.d", "/usr/local/lib/depmod.d", "/lib/depmod.d"},
 		ModulesLoadUnit:     "/lib/systemd/system/systemd-modules-load.service",
 		ModulesLoadDir:      "/etc/modules-load.d",
 		ESP:                 []string{"/efi", "/boot/efi"},
