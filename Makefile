@@ -4,7 +4,9 @@
 # make unit    the inner loop: tests of internal/ and cmd/ (under a minute)
 # make test    everything: packages, lint, lab, all tests
 # make demo    build and install a real module for two Debian kernels in a scratch root
-# make bench   benchmarks
+# make bench   dkms against depmod, bare make and another dkms: the table of
+#              docs/performance.md; what it can be told is in test/bench/doc.go
+# make bench-go   Go benchmarks
 # make man     the manual pages, in dist/
 # make packages  dkms-go as .deb and .rpm, in dist/
 # make install   all files to DESTDIR, for distribution packagers; FAMILY is
@@ -28,7 +30,7 @@ GOTEST  := go test -timeout 20m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit bench man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit bench bench-go man packages install lint clean distclean
 
 all: build
 
@@ -63,7 +65,10 @@ packages: build man
 install:
 	@packaging/install.sh '$(FAMILY)' '$(DESTDIR)'
 
-bench:
+bench: build
+	set -o pipefail; DKMS_BENCH=yes go test -v -count=1 -timeout 6h -run '^TestBench$$' ./test/bench | grep -vE '^ *(=== |--- PASS)'
+
+bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...
 
 lint:

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"dkms-go/test/lab"
+)
+
+// benchCorpus installs all modules for a kernel of which there are headers.
+func benchCorpus(t *testing.T, b *bench) []line {
+	older, _ := lab.Kernels(t)
+	m := newMachine(t, b)
+	names := m.addAll()
+	m.Freeze()
+	c := corpusRun{below: m, what: "corpus, headers alone", kernels: []string{older}, names: names, peerGoal: 1 / 1.4, serial: true}
+	return c.measure(t)
+}
+
+// benchImage installs all modules for a stock kernel.
+func benchImage(t *testing.T, b *bench) []line {
+	kernel := lab.AptKernels(t).Cur
+	m := newMachine(t, b)
+	m.addKernel(kernel, true)
+	names := m.addAll()
+	m.Freeze()
+	c := corpusRun{below: m, what: "corpus, stock 6.1", kernels: []string{kernel}, names: names, peerGoal: 1. / 2}
+	return c.measure(t)
+}
+
+// benchKernels installs all modules for all kernels.
+func benchKernels(t *testing.T, b *bench) []line {
+	k := lab.AptKernels(t)
+	m := newMachine(t, b)
+	kernels := []string{k.Prev, k.Cur, k.Cloud}
+	if rt := strings.Replace(k.Cur, "-amd64", "-rt-amd64", 1); hasDeb(t, "linux-image-"+rt) && hasDeb(t, "linux-headers-"+rt) {
+		kernels = append(kernels, rt)
+	}
+	for _, kernel := range kernels {
+		m.addKernel(kernel, true)
+	}
+	names := m.addAll()
+	m.Freeze()
+	c := corpusRun{below: m, what: fmt.Sprintf("corpus, %d kernels at once", len(kernels)), kernels: kernels, names: names, peerGoal: 1. / 2, once: true}
+	return c.measure(t)
+}
+
+// addAll adds the modules that build.
+func (m *machine) addAll() []string {
+	m.t.Helper()
+	var names []string
+	for _, p := range buildsOn61(m.t) {
+		names = append(names, m.add(p))
+	}
+	return names
+}
+
+// corpusRun compares the installation of all modules for some kernels with
+// bare make of each and with the other dkms. Each run begins with the same
+// root.
+type corpusRun struct {
+	below    *machine
+	what     string
+	kernels  []string
+	names    []string
+	peerGoal float64
+	once     bool // one run instead of three
+	serial   bool // compare with a serial run, too
+}
+
+func (c corpusRun) measure(t *testing.T) []line {
+	t.Helper()
+	n := c.below.b.runs(3)
+	if c.once {
+		n = 1
+	}
+	var ours, theirs []sample
+	var longest, sum []sample
+	for i := range n {
+		ours = append(ours, c.install(t, "dkms"))
+		l, s := c.bare(t)
+		longest, sum = append(longest, l), append(sum, s)
+		if i < 2 {
+			theirs = append(theirs, c.install(t, "peer"))
+		}
+	}
+	o, p := median(ours), median(theirs)
+	cpu := median(sum).cpu
+	share := cpu / time.Duration(runtime.NumCPU())
+	bound := max(median(longest).wall, share)
+	lines := []line{
+		against(c.what+", wall", o.wall, fmt.Sprintf("max(longest %s, %s / %d cores)", seconds(median(longest).wall), seconds(cpu), runtime.NumCPU()), bound, 1.10),
+		against(c.what+", CPU", o.cpu, "bare makes", cpu, 0),
+		against(c.what+", wall", o.wall, c.below.b.peerName, p.wall, c.peerGoal),
+		against(c.what+", CPU", o.cpu, c.below.b.peerName, p.cpu, 0),
+		{What: c.what + ", runs", Ours: fmt.Sprintf("%d of dkms-go and bare make, %d of the other", len(ours), len(theirs))},
+	}
+	return append(lines, c.again(t)...)
+}
+
+// install measures autoinstall with one of the programs.
+func (c corpusRun) install(t *testing.T, program string) (s sample) {
+	t.Helper()
+	t.Run(program, func(t *testing.T) {
+		m := c.below.over(t)
+		s = m.run(c.command(program)...)
+		m.allInstalled(c)
+	})
+	return s
+}
+
+// command is the call for all kernels.
+func (c corpusRun) command(program string, options ...string) []string {
+	argv := append([]string{program, "autoinstall"}, options...)
+	for _, k := range c.kernels {
+		argv = append(argv, "-k", k)
+	}
+	return argv
+}
+
+// allInstalled checks that each module is installed for each kernel.
+func (m *machine) allInstalled(c corpusRun) {
+	m.t.Helper()
+	status := m.MustRun("dkms", "status").Stdout
+	if got, want := strings.Count(status, ": installed"), len(c.names)*len(c.kernels); got != want {
+		m.t.Fatalf("%d are installed, want %d:\n%s", got, want, status)
+	}
+}
+
+// bare measures bare make of each module for each kernel, one after another.
+// It returns the longest and the sum.
+func (c corpusRun) bare(t *testing.T) (longest, sum sample) {
+	t.Helper()
+	t.Run("bare", func(t *testing.T) {
+		m := c.below.over(t)
+		for _, k := range c.kernels {
+			for _, name := range c.names {
+				s := m.bareBuild(k, name, runtime.NumCPU())
+				if s.wall > longest.wall {
+					longest = s
+				}
+				sum.wall, sum.cpu = sum.wall+s.wall, sum.cpu+s.cpu
+			}
+		}
+	})
+	return longest, sum
+}
+
+// again has the same inputs installed once more after unbuild, and, if asked
+// for, once more without the cache and one job at a time.
+func (c corpusRun) again(t *testing.T) []line {
+	t.Helper()
+	m := c.below.over(t)
+	m.run(c.command("dkms")...)
+	before := m.allDigests(c)
+	m.unbuildAll(c)
+	s := m.run(c.command("dkms")...)
+	m.allInstalled(c)
+	lines := []line{{What: c.what + ", again after unbuild, wall", Ours: seconds(s.wall)}}
+	m.unbuildAll(c)
+	lines = append(lines, noCompilers(c.what+", again, compiler processes", m.compilers(c.command("dkms")...)))
+	if !c.serial {
+		return lines
+	}
+	m.unbuildAll(c)
+	m.remove(cache)
+	m.run(c.command("dkms", "-j", "1")...)
+	same := m.allDigests(c) == before
+	if !same {
+		t.Errorf("a serial run has other objects:\n%s\n%s", before, m.allDigests(c))
+	}
+	return append(lines, line{What: c.what + ", objects", Ours: sameText(same), Against: "a serial run", Goal: "the same", Met: yes(same)})
+}
+
+func (m *machine) allDigests(c corpusRun) string {
+	var all strings.Builder
+	for _, k := range c.kernels {
+		all.WriteString(m.digests(k))
+	}
+	return all.String()
+}
+
+func (m *machine) unbuildAll(c corpusRun) {
+	m.t.Helper()
+	for _, k := range c.kernels {
+		for _, name := range c.names {
+			m.MustRun("dkms", "unbuild", name, "-k", k)
+		}
+	}
+}
