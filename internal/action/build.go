@@ -53,7 +53,7 @@ func (e *Engine) forEach(ctx context.Context, sel Selection, targets []plan.Targ
 	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, r plan.Result) bool {
 		return other == id || verb == "install" && r.Built
 	})
-	p := compute(id, targets, f, plan.Options{Force: e.Force, NoRefresh: e.NoDepmod})
+	p := compute(id, targets, f, plan.Options{Force: e.Force, Again: e.CheckReproducible, NoRefresh: e.NoDepmod})
 	outcomes, err := e.perform(ctx, p, f, false)
 	if err == nil {
 		err = verdict(outcomes)
@@ -123,23 +123,22 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 		err = w.requireDepends(s, t, m, errw)
 	}
 	if err != nil {
-		return errors.Join(err, w.rooms[s.Key.ID].Leave())
+		return errors.Join(err, w.leave(s.Key.ID))
+	}
+	if w.CheckReproducible {
+		return w.checkStep(ctx, s, t, m, out, errw)
 	}
 	r := w.reusable(ctx, s, t, m, errw)
 	if r != nil && !w.Force && r.restore(ctx, out, errw) {
 		return nil
 	}
-	job, chain, err := w.buildJob(ctx, s, t, m, out, errw)
+	job := w.job(s, t, m, out, errw)
+	chain, err := w.equip(ctx, t, &job)
 	if err != nil {
-		return errors.Join(err, w.rooms[s.Key.ID].Leave())
+		return errors.Join(err, w.leave(s.Key.ID))
 	}
 	if r != nil {
-		go w.headersStamp(t)() // beside the compilers, for keep
-		job.Keep = func(p build.Product) {
-			if !w.untold.Load() {
-				r.keep(p, chain)
-			}
-		}
+		job.Keep = r.keeper(chain)
 	}
 	return w.explained(ctx, s.Key, job.Run(ctx, w.rooms[s.Key.ID]))
 }
@@ -166,21 +165,20 @@ func (w *performance) requireDepends(s plan.Step, t plan.Target, m *conf.Module,
 	return nil
 }
 
-// buildJob gathers what a build needs, or tells why there can be none.
-func (w *performance) buildJob(ctx context.Context, s plan.Step, t plan.Target, m *conf.Module, out, errw io.Writer) (build.Job, toolchain, error) {
-	k := w.kernel(t)
-	chain, err := w.toolchain(ctx, k)
+// equip adds to a build what it needs of the kernel's toolchain, or tells why
+// there can be none.
+func (w *performance) equip(ctx context.Context, t plan.Target, job *build.Job) (toolchain, error) {
+	chain, err := w.toolchain(ctx, job.Kernel)
 	if err == nil {
-		err = w.compilerMissing(k, chain)
+		err = w.compilerMissing(job.Kernel, chain)
 	}
 	if err != nil {
-		return build.Job{}, chain, err
+		return chain, err
 	}
-	job := w.job(s, t, m, out, errw)
-	job.Env, job.LLVM = append(w.compileEnv(s.Key, m, k), chain.env...), chain.llvm
-	job.Inputs = w.inputsRecord(s.Key, m, chain)
-	job.Finish, err = w.finish(ctx, t, k, chain)
-	return job, chain, err
+	job.Env, job.LLVM = append(job.Env, chain.env...), chain.llvm
+	job.Inputs = w.inputsRecord(job.Key, job.Conf, chain)
+	job.Finish, err = w.finish(ctx, t, job.Kernel, chain)
+	return chain, err
 }
 
 // job is a build but for what depends on the kernel's toolchain.

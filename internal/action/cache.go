@@ -231,11 +231,22 @@ func (r *reuse) place(ctx context.Context, p build.Product, out, errw io.Writer)
 	if err != nil {
 		return err
 	}
-	heading := fmt.Sprintf("DKMS (%s) make.log for %s for kernel %s (%s)\n%s\n\nNothing was compiled: the result of an earlier build with the same inputs was used. The log of that build:\n",
+	heading := fmt.Sprintf("DKMS (%s) make.log for %s for kernel %s (%s)\n%s\n\nNothing was compiled: the result of an earlier build with the same inputs was used. The log of that build:\n\n",
 		r.Version, r.step.Key.ID, r.t.Kernel, r.t.Arch, time.Now().Format(time.UnixDate))
 	job := r.job(r.step, r.t, r.m, out, errw)
 	job.Inputs, job.Finish = r.inputDigests(r.step.Key, r.m), finish
-	return job.Restore(ctx, r.rooms[r.step.Key.ID], p, "cache", heading)
+	return job.Restore(ctx, r.rooms[r.step.Key.ID], p, build.Cached, heading)
+}
+
+// keeper returns what keeps the product of a build by that toolchain, and begins
+// what it needs beside the compilers.
+func (r *reuse) keeper(chain toolchain) func(build.Product) {
+	go r.headersStamp(r.t)()
+	return func(p build.Product) {
+		if !r.untold.Load() {
+			r.keep(p, chain)
+		}
+	}
 }
 
 // keep puts the product of a build into the cache, and tells only with --verbose

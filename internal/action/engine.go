@@ -43,6 +43,8 @@ type Settings struct {
 
 	Force, ForceVersion, Verbose, NoDepmod, ModprobeOnInstall bool
 	Symlink, RPMSafeUpgrade, DryRun                           bool
+	// CheckReproducible makes a build one that is done twice and compared.
+	CheckReproducible bool
 
 	// Conf, KernelConfig and KernelSource take the place of the module's
 	// dkms.conf, the kernel's configuration and its build directory.

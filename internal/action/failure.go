@@ -61,6 +61,7 @@ const (
 	InitramfsFailed
 	NotVerified
 	NotReady
+	NotReproducible
 	Interrupted
 )
 

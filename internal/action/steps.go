@@ -110,7 +110,7 @@ func (w *performance) open(p *plan.Plan) {
 			w.first = plan.Target{Kernel: s.Key.Kernel, Arch: s.Key.Arch}
 		}
 		if s.Kind == plan.Build {
-			builds[s.Key.ID]++
+			builds[s.Key.ID] += w.uses()
 		}
 	}
 	for id, n := range builds {
@@ -127,7 +127,7 @@ func (w *performance) open(p *plan.Plan) {
 func (w *performance) ended(s plan.Step, err error) {
 	var cancelled *plan.Cancelled
 	if errors.As(err, &cancelled) && s.Kind == plan.Build {
-		w.rooms[s.Key.ID].Leave()
+		w.leave(s.Key.ID)
 	}
 	if s.Blank && !(s.Kind == plan.Add && err != nil) {
 		out, _ := w.streams(s)

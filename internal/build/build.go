@@ -111,6 +111,12 @@ func (f *Failure) Error() string { return f.Err.Error() }
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
+// The origins of results that Run and Restore leave.
+const (
+	Local  = "local"
+	Cached = "cache"
+)
+
 // work is a build under way.
 type work struct {
 	Job
@@ -139,7 +145,7 @@ type stage struct {
 // kept in either case (state.Tree.KeptLog). All commands of the build see the
 // uname of the kernel that it is for.
 func (j Job) Run(ctx context.Context, room *Room) error {
-	w := &work{Job: j, origin: "local"}
+	w := &work{Job: j, origin: Local}
 	stages := append(w.making(), stage{Collect, w.gather}, stage{Collect, w.place}, stage{PostBuild, w.postBuild}, stage{PostBuild, w.settle})
 	err := w.within(ctx, room, stages)
 	if err == nil && w.Keep != nil {

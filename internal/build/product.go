@@ -113,8 +113,8 @@ func (s *sideBySide) wait() { s.all.Wait() }
 // Restore puts the product of an earlier build with the same inputs into its
 // place as Run does with what it builds: signed and compressed as Finish says,
 // verified, in one change. No command of the module is run, and what a failed
-// build left in the build directory goes. heading is put before the log of the
-// build that made it. After an error nothing has changed, and the room still
+// build left in the build directory goes. origin is where the product comes from
+// and heading what is put before the log of the build that made it. After an error nothing has changed, and the room still
 // counts on a build.
 func (j Job) Restore(ctx context.Context, room *Room, p Product, origin, heading string) error {
 	w := &work{Job: j, begun: time.Now(), record: j.Inputs, product: p, origin: origin}
@@ -131,7 +131,7 @@ func (j Job) Restore(ctx context.Context, room *Room, p Product, origin, heading
 	if err != nil {
 		return err
 	}
-	log := append([]byte(heading+"\n"), p.Log...)
+	log := append([]byte(heading), p.Log...)
 	return errors.Join(w.Tree.WriteLog(w.Key, log), w.Tree.KeepLog(w.Key, log), room.Spare())
 }
 

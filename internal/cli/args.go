@@ -45,6 +45,10 @@ func parse(words []string) (*args, error) {
 	for len(words) > 0 {
 		word := words[0]
 		words = words[1:]
+		if v := verbNamed(a.action); v != nil && v.Words && !strings.HasPrefix(word, "-") {
+			a.rest = append(a.rest, word)
+			continue
+		}
 		if !strings.HasPrefix(word, "-") {
 			if err := a.positional(word); err != nil {
 				return a, err

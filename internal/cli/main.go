@@ -184,7 +184,7 @@ func perform(ctx context.Context, c *command) error {
 	if err != nil {
 		return c.harmless(err)
 	}
-	if c.verb.ReadOnly || c.verb.Name == "generate_mok" || c.verb.Raw {
+	if c.verb.ReadOnly || c.verb.Name == "generate_mok" || c.verb.Raw || c.verb.Words {
 		return c.verb.run(ctx, c)
 	}
 	if a.has("--all") {
@@ -264,10 +264,13 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 		Force: a.has("--force"), ForceVersion: a.has("--force-version-override"),
 		Verbose: a.has("--verbose") || a.has("--debug") || fw.Verbose, NoDepmod: a.has("--no-depmod"),
 		ModprobeOnInstall: a.has("--modprobe-on-install"), Symlink: a.has("--symlink-modules"),
-		RPMSafeUpgrade: a.has("--rpm_safe_upgrade"), DryRun: a.has("--dry-run"),
+		RPMSafeUpgrade: a.has("--rpm_safe_upgrade"), DryRun: a.has("--dry-run"), CheckReproducible: a.has("--check-reproducible"),
 		Conf: absolute(a.conf), KernelConfig: absolute(a.kconfig), KernelSource: absolute(a.ksource), Directives: a.directives,
 		Out: c.io.Out, Err: c.io.Err, Explain: explain, Code: code,
 		Running: func() (string, string, error) { return kernel.Running(paths) },
+	}
+	if _, ok := conf.ParseSize(fw.Vars.Get("result_cache_size")); !ok && fw.Vars.Get("result_cache_size") != "" {
+		fmt.Fprintf(c.io.Err, "Warning: result_cache_size is %q in framework.conf, which is no number of bytes such as 500M; using %s\n", fw.Vars.Get("result_cache_size"), conf.DefaultCacheSize)
 	}
 	s.Jobs, s.Tokens, err = jobs(a, fw, c.io.Err)
 	if err == nil && a.kernelTree != "" {

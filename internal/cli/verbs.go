@@ -24,6 +24,8 @@ type Verb struct {
 	// All says that --all is taken; One that exactly one kernel is worked
 	// on, Explicit that it must be named.
 	All, One, Explicit bool
+	// Words says that the words behind it that are no options are its own.
+	Words bool
 	// Raw says that all words behind the action are its own, options too.
 	Raw bool
 	// Codes are reasons of failure that are typical of it.
@@ -66,7 +68,7 @@ var verbTable = []Verb{
 	},
 	{
 		Name: "build", Usage: "<module>/<version> [-k <kernel>]...", Help: "compile a module for one or more kernels, adding it if needed",
-		Options: with(selectOptions, kernelOptions, buildOptions), Codes: buildCodes,
+		Options: with(selectOptions, kernelOptions, buildOptions, []string{"--check-reproducible"}), Codes: append(buildCodes[:len(buildCodes):len(buildCodes)], action.NotReproducible),
 		run: func(ctx context.Context, c *command) error { return c.engine.Build(ctx, c.selection(), c.targets) },
 	},
 	{
@@ -177,6 +179,11 @@ var verbTable = []Verb{
 		Name: "autoload", Raw: true, Kernelless: true, Usage: "on|off|status <module>[/<version>]", Help: "load a module's objects at boot, or not",
 		Codes: []action.Reason{action.NotRoot, action.NotWritable, action.NotAdded, action.NoConf, action.BadConf},
 		run:   autoloadVerb,
+	},
+	{
+		Name: "cache", Words: true, Kernelless: true, Usage: "stats|clean", Help: "show or remove what is kept between builds",
+		Options: []string{"--json"}, Codes: []action.Reason{action.NotWritable},
+		run: cacheVerb,
 	},
 	{
 		Name: "hook", Raw: true, Kernelless: true, Usage: "<name> [<argument>]...", Help: "do the work of a package manager's hook", More: hookHelp,

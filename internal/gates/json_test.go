@@ -17,6 +17,7 @@ func TestJSONFields(t *testing.T) {
 		"internal/cli/print.go":       "docs/json.md",
 		"internal/cli/verify.go":      "docs/json.md",
 		"internal/cli/ready.go":       "docs/json.md",
+		"internal/cli/cache.go":       "docs/json.md",
 		"internal/state/outcome.go":   "docs/on-disk.md",
 		"internal/state/result.go":    "docs/on-disk.md",
 		"internal/kernel/identity.go": "docs/on-disk.md",
@@ -33,7 +34,7 @@ func TestJSONFields(t *testing.T) {
 			}
 		}
 	}
-	for _, schema := range []string{cli.StatusSchema, cli.ListSchema, cli.ConfigSchema, cli.VerifySchema, cli.ReadySchema} {
+	for _, schema := range []string{cli.StatusSchema, cli.ListSchema, cli.ConfigSchema, cli.VerifySchema, cli.ReadySchema, cli.CacheSchema} {
 		if !strings.Contains(read(t, "docs/json.md"), "## "+schema+"\n") {
 			t.Errorf("docs/json.md has no section %s", schema)
 		}

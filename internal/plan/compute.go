@@ -17,6 +17,8 @@ import (
 type Options struct {
 	// Force builds and installs again, and goes without dependencies.
 	Force bool
+	// Again builds again what is built.
+	Again bool
 	// NoRefresh leaves the module index alone (--no-depmod).
 	NoRefresh bool
 }
@@ -71,7 +73,7 @@ func InstallAll(id state.ID, targets []Target, f *Facts, o Options) *Plan {
 func (m *maker) build(id state.ID, t Target, after []int) int {
 	key := t.Key(id)
 	r := m.f.Results[key]
-	if r.sound() && !m.o.Force {
+	if r.sound() && !m.o.Force && !m.o.Again {
 		m.addFirst(id)
 		m.add(Step{Kind: Note, Reason: AlreadyBuilt, Key: key, Group: m.group(), Why: "already built"})
 		return 0
