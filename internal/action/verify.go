@@ -46,7 +46,8 @@ func (e *Engine) forgetABI(t plan.Target) {
 // verifyTarget is what the objects of a module are held against: the kernel, and
 // the results of the modules that it depends on.
 func (e *Engine) verifyTarget(key state.Key, t plan.Target, m *conf.Module) verify.Target {
-	target := verify.Target{Kernel: e.abi(t), Certificates: e.certificates(), Readable: e.readable(t)}
+	target := verify.Target{Kernel: e.abi(t), Certificates: e.certificates()}
+	target.Readable = func(c ko.Compression) bool { return e.readable(t, c) }
 	for _, d := range m.BuildDepends {
 		for _, id := range e.tree.Modules(d, "") {
 			files, _ := os.ReadDir(e.tree.Objects(t.Key(id)))
@@ -60,10 +61,13 @@ func (e *Engine) verifyTarget(key state.Key, t plan.Target, m *conf.Module) veri
 	return target
 }
 
-// readable are the compressions that a kernel's objects may have: that of its
-// own objects, and those that this machine's kmod reads, by the features that it
-// lists; nil if there is no kmod. It is asked once.
-func (e *Engine) readable(t plan.Target) []ko.Compression {
+// readable tells whether a kernel's objects may have a compression: that of its
+// own objects, or one that this machine's kmod reads, by the features that it
+// lists; any if there is no kmod. It is asked once, and only when needed.
+func (e *Engine) readable(t plan.Target, c ko.Compression) bool {
+	if c == ko.Compression(e.suffix(t)) {
+		return true
+	}
 	e.kmod.Do(func() {
 		out, err := run.Cmd{Argv: []string{"kmod", "--version"}, Env: e.baseEnv()}.Output(context.Background())
 		if err != nil {
@@ -76,10 +80,7 @@ func (e *Engine) readable(t plan.Target) []ko.Compression {
 			}
 		}
 	})
-	if e.readables == nil {
-		return nil
-	}
-	return append(slices.Clip(e.readables), ko.Compression(e.suffix(t)))
+	return e.readables == nil || slices.Contains(e.readables, c)
 }
 
 // certificates are those of this machine's own keys, as far as they can be read.

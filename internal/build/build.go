@@ -55,8 +55,8 @@ type Job struct {
 	Force  bool
 	// Finish are the settings for the objects' last stages.
 	Finish Finish
-	// Inputs is what the caller knows of the inputs, for the record: Source,
-	// Settings, WatchesImage and Compiler.
+	// Inputs is what the caller knows of the inputs, for the record: Identity,
+	// Source, Settings, WatchesImage and Compiler.
 	Inputs state.Record
 	// Depends are the versions of the dependencies to be recorded.
 	Depends map[string]string

@@ -71,13 +71,13 @@ type ObjectEntry struct {
 }
 
 // WriteRecord puts the record into a directory that is being prepared to
-// become a result.
+// become a result; the change syncs it.
 func WriteRecord(dir string, r Record) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", RecordFile, err)
 	}
-	if err := writeSynced(filepath.Join(dir, RecordFile), append(text, '\n'), 0o644); err != nil {
+	if err := write(filepath.Join(dir, RecordFile), append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing %s: %w", RecordFile, err)
 	}
 	return nil
