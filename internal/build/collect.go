@@ -152,6 +152,7 @@ func (w *work) writeRecord() error {
 	r.Format, r.Module, r.Version, r.Kernel, r.Arch = state.RecordFormat, w.Key.Module, w.Key.Version, w.Key.Kernel, w.Key.Arch
 	r.Origin, r.Tool = "local", w.Version
 	r.Built, r.Seconds = w.begun.UTC().Truncate(time.Second), time.Since(w.begun).Round(time.Millisecond).Seconds()
+	r.CPUSeconds, r.PeakBytes = w.used.CPU.Round(time.Millisecond).Seconds(), w.used.Peak
 	r.Identity, r.Depends = w.Kernel.Identity(w.Paths), w.Conf.BuildDepends
 	return state.WriteRecord(w.staged, *r)
 }
