@@ -53,8 +53,10 @@ type Settings struct {
 	Directives                       []string
 	// Jobs is the argument of make's -j, "" for an open number.
 	Jobs string
-	// Tokens is how many jobs run at once over all builds.
-	Tokens int
+	// Tokens is how many jobs run at once over all builds. JobsGiven says that
+	// somebody has chosen it; otherwise there are fewer when memory is short.
+	Tokens    int
+	JobsGiven bool
 
 	Out, Err io.Writer
 	// Explain shows a failure on w, Code gives its exit code.

@@ -138,5 +138,6 @@ func (w *work) writeRecord() error {
 	r.Origin, r.Tool = w.origin, w.Version
 	r.Built, r.Seconds = w.begun.UTC().Truncate(time.Second), time.Since(w.begun).Round(time.Millisecond).Seconds()
 	r.Depends = w.Conf.BuildDepends
+	r.CPUSeconds, r.PeakBytes = w.used.CPU.Round(time.Millisecond).Seconds(), w.used.Peak
 	return state.WriteRecord(w.staged, *r)
 }
