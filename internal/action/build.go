@@ -126,7 +126,7 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 		return errors.Join(err, w.leave(s.Key.ID))
 	}
 	if w.CheckReproducible {
-		return w.checkStep(ctx, s, t, m, out, errw)
+		return w.checkStep(ctx, s, t, w.job(s, t, m, out, errw))
 	}
 	r := w.reusable(ctx, s, t, m, errw)
 	if r != nil && !w.Force && r.restore(ctx, out, errw) {
