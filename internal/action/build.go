@@ -127,7 +127,7 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 		return errors.Join(err, w.forgo(s.Key.ID, w.uses()))
 	}
 	if w.CheckReproducible {
-		return w.checkStep(ctx, s, t, m, out, errw)
+		return w.checkStep(ctx, s, t, w.job(s, t, m, out, errw))
 	}
 	r := w.reusable(ctx, s, t, m, errw)
 	if r != nil && !w.Force && r.restore(ctx, out, errw) {
