@@ -91,7 +91,7 @@ func (e *Engine) requireKnown(only state.ID) error {
 // autoinstall serves one kernel; it reports whether anything was due.
 func (e *Engine) autoinstall(ctx context.Context, t plan.Target, only state.ID) (bool, error) {
 	latest := map[state.ID]bool{}
-	for _, id := range e.tree.Modules("", "") {
+	for _, id := range e.modules("", "") {
 		if e.tree.Condition(id) == state.Broken {
 			e.Explain(e.Err, failed(e.requireSound(id)))
 		}
