@@ -13,7 +13,7 @@ import (
 // what stands before it. ARCHITECTURE.md shows the same table.
 func layerTable() [][]string {
 	return [][]string{
-		{"host", "run", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "copytree", "durable"},
+		{"host", "run", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "copytree", "durable", "memo"},
 		{"conf", "kernel", "ko", "abi", "state", "mok"},
 		{"plan", "verify"},
 		{"hook", "build", "install", "bundle", "initramfs", "autoload", "boot"},

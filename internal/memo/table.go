@@ -31,15 +31,13 @@ const (
 	maxEntries = 1 << 18
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // parseTable returns data if it is a whole table, else an empty one. data must
 // not be changed any more.
 func parseTable(data []byte) table {
 	if len(data) < headSize || string(data[:len(magic)]) != magic {
 		return ""
 	}
-	if binary.LittleEndian.Uint32(data[len(magic):]) != crc32.Checksum(data[len(magic)+4:], castagnoli) {
+	if binary.LittleEndian.Uint32(data[len(magic):]) != crc32.Checksum(data[len(magic)+4:], crc32.MakeTable(crc32.Castagnoli)) {
 		return ""
 	}
 	t := table(unsafe.String(&data[0], len(data)))
@@ -116,6 +114,6 @@ func (t table) merge(fresh map[Digest]string) []byte {
 	for _, k := range keys {
 		out = append(out, all[k]...)
 	}
-	binary.LittleEndian.PutUint32(out[len(magic):], crc32.Checksum(out[len(magic)+4:], castagnoli))
+	binary.LittleEndian.PutUint32(out[len(magic):], crc32.Checksum(out[len(magic)+4:], crc32.MakeTable(crc32.Castagnoli)))
 	return out
 }
