@@ -83,6 +83,9 @@ func (l *Loader) Framework(ctx context.Context, kernel string) (Framework, error
 	if err != nil {
 		return Framework{}, err
 	}
+	if v, ok := l.plainFramework(files); ok {
+		return newFramework(v), nil
+	}
 	e := l.newEvaluation(frameworkNames(), files)
 	e.shell = map[string]string{"kernelver": kernel}
 	e.values = l.frameworkDefaults()
@@ -99,6 +102,54 @@ func (l *Loader) Framework(ctx context.Context, kernel string) (Framework, error
 	}
 	return fw, nil
 }
+
+// plainFramework returns what files give that hold nothing but comments and plain
+// values for known names, as most do: that takes no shell.
+func (l *Loader) plainFramework(files []confFile) (Vars, bool) {
+	environ := l.Environ
+	if environ == nil {
+		environ = os.Environ()
+	}
+	if slices.ContainsFunc(environ, func(kv string) bool { return strings.HasPrefix(kv, "DKMS_DIRECTIVE") }) {
+		return nil, false
+	}
+	v, names := l.frameworkDefaults(), frameworkNames()
+	for _, f := range files {
+		for line := range strings.Lines(f.text) {
+			line = strings.TrimLeft(strings.TrimRight(line, " \t\n"), " \t")
+			if line == "" || line[0] == '#' && !strings.ContainsRune(line, 0) {
+				continue
+			}
+			name, value, ok := strings.Cut(line, "=")
+			if value, plain := plainValue(value); ok && plain && slices.Contains(names, name) {
+				delete(v, name)
+				v.set(name, 0, value)
+				continue
+			}
+			return nil, false
+		}
+	}
+	for _, a := range v { // with any file, what was set before is evaluated again
+		if _, plain := plainValue(`"` + a.Scalar() + `"`); !plain && len(files) > 0 {
+			return nil, false
+		}
+	}
+	return v, true
+}
+
+// plainValue returns what the shell makes of the text behind an assignment's "=" if
+// that is a single word, or in quotes some with one space between, all of
+// characters that mean only themselves.
+func plainValue(text string) (value string, ok bool) {
+	value, safe := text, safeText
+	if n := len(text); n >= 2 && (text[0] == '"' || text[0] == '\'') && text[n-1] == text[0] {
+		value, safe = text[1:n-1], safeText+" "
+	}
+	spaced := strings.HasPrefix(value, " ") || strings.HasSuffix(value, " ") || strings.Contains(value, "  ")
+	return value, strings.Trim(value, safe) == "" && !spaced
+}
+
+const safeText = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+:,@%="
 
 // frameworkFiles returns the existing files in the order of evaluation.
 func (l *Loader) frameworkFiles() ([]string, error) {
