@@ -39,6 +39,8 @@ type Framework struct {
 	Policy string
 	// BootGate is on for "on", Initramfs off for "off".
 	BootGate, Initramfs bool
+	// DepmodOnly is on for module_index=depmod: depmod makes every index.
+	DepmodOnly bool
 	// Vars are all variables after evaluation.
 	Vars Vars
 }
@@ -50,7 +52,7 @@ func frameworkNames() []string {
 		"verbose", "symlink_modules", "autoinstall_all_kernels", "modprobe_on_install", "parallel_jobs",
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
 		"sign_file", "mok_signing_key", "mok_certificate", "try_sign_modules",
-		"failure_policy", "boot_gate", "initramfs",
+		"failure_policy", "boot_gate", "initramfs", "module_index",
 	}
 }
 
@@ -167,5 +169,6 @@ func newFramework(v Vars) Framework {
 		MOKSigningKey: v.Get("mok_signing_key"), MOKCertificate: v.Get("mok_certificate"),
 		TrySignModules: v.Get("try_sign_modules"), Vars: v,
 		Policy: policy, BootGate: v.Get("boot_gate") == "on", Initramfs: v.Get("initramfs") != "off",
+		DepmodOnly: v.Get("module_index") == "depmod",
 	}
 }
