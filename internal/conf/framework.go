@@ -44,6 +44,8 @@ type Framework struct {
 	// ResultCache is the bound of the result cache in bytes: result_cache_size,
 	// 0 for result_cache=off. A size that can't be understood is the default.
 	ResultCache int64
+	// DepmodOnly is on for module_index=depmod: depmod makes every index.
+	DepmodOnly bool
 	// Vars are all variables after evaluation.
 	Vars Vars
 }
@@ -55,7 +57,7 @@ func frameworkNames() []string {
 		"verbose", "symlink_modules", "autoinstall_all_kernels", "modprobe_on_install", "parallel_jobs",
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
 		"sign_file", "mok_signing_key", "mok_certificate", "try_sign_modules",
-		"failure_policy", "boot_gate", "initramfs", "result_cache", "result_cache_size",
+		"failure_policy", "boot_gate", "initramfs", "module_index", "result_cache", "result_cache_size",
 	}
 }
 
@@ -224,6 +226,7 @@ func newFramework(v Vars) Framework {
 		TrySignModules: v.Get("try_sign_modules"), Vars: v,
 		Policy: policy, BootGate: v.Get("boot_gate") == "on", Initramfs: v.Get("initramfs") != "off",
 		ResultCache: cacheBound(v),
+		DepmodOnly:  v.Get("module_index") == "depmod",
 	}
 }
 
