@@ -24,6 +24,7 @@
 //	dkms CODE ARG...          runs dkms in the root; it must exit with CODE
 //	works ARG...              runs dkms; exit code 0, nothing on stderr
 //	fails CODE ARG...         runs dkms; an error on stderr, none on stdout
+//	traced ARG...             runs dkms, which starts no compiler nor make
 //	run CODE COMMAND ARG...   runs any command in the root
 //	interrupt CODE SIGNAL FILE ARG...
 //	                          runs dkms and sends it the signal once FILE is

@@ -44,7 +44,7 @@ func (m *machine) commands() map[string]command {
 		"log": m.log, "link": m.link, "modinfo": m.modinfo, "signed": m.signed, "unsigned": m.unsigned,
 		"adds": m.adds, "installs": m.installs, "uninstalls": m.uninstalls, "skips": m.skips, "deletes": m.deletes,
 		"attempts": m.attempts, "outcome": m.outcome,
-		"works": m.works, "fails": m.fails,
+		"works": m.works, "fails": m.fails, "traced": m.traced,
 		"interrupt": m.interrupt, "idle": m.idle,
 		"source": m.source, "put": m.put, "clean": m.clean, "snapshot": m.snapshot, "unchanged": m.unchanged,
 	}
