@@ -62,6 +62,14 @@ func Open(p host.Paths, k kernel.Kernel) *Kernel {
 	return a
 }
 
+// Prefetch reads what nearly every object is held against, so that it is at
+// hand when it is asked for.
+func (a *Kernel) Prefetch() {
+	a.config()
+	a.base()
+	a.sample()
+}
+
 // Problems returns what was there and couldn't be read up to now.
 func (a *Kernel) Problems() []error {
 	a.mu.Lock()

@@ -141,6 +141,7 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 	if r != nil {
 		job.Keep = r.keeper(chain)
 	}
+	go job.Verify.Kernel.Prefetch() // beside the compilers
 	return w.explained(ctx, s.Key, job.Run(ctx, w.rooms[s.Key.ID]))
 }
 

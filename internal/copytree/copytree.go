@@ -105,18 +105,26 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer in.Close()
-	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	fi, err := in.Stat()
+	if err != nil {
 		return err
 	}
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	out, err := os.OpenFile(to, flags, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		if err := os.Remove(to); err != nil {
+			return err
+		}
+		out, err = os.OpenFile(to, flags, 0o600)
+	}
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	if err := errors.Join(err, out.Close()); err != nil {
-		return err
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && err == nil && unix.Geteuid() == 0 {
+		err = out.Chown(int(st.Uid), int(st.Gid))
 	}
-	return copyAttributes(from, to)
+	return errors.Join(err, out.Chmod(fi.Mode()), out.Close(), os.Chtimes(to, time.Time{}, fi.ModTime()))
 }
 
 func copyAttributes(from, to string) error {

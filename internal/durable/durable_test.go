@@ -48,3 +48,21 @@ func TestReplaceFails(t *testing.T) {
 		t.Error("nothing was synced, without an error")
 	}
 }
+
+func TestSyncAll(t *testing.T) {
+	dir := t.TempDir()
+	paths := []string{dir}
+	for i := range 40 {
+		path := filepath.Join(dir, string(rune('a'+i)))
+		if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	if err := SyncAll(paths); err != nil {
+		t.Error(err)
+	}
+	if err := SyncAll(append(paths, filepath.Join(dir, "absent"))); err == nil {
+		t.Error("one wasn't there, and no error")
+	}
+}

@@ -356,3 +356,17 @@ func TestHeadersStamp(t *testing.T) {
 		was = now
 	}
 }
+
+// TestSuffixByIndex: what modules.dep lists counts only while it is there.
+func TestSuffixByIndex(t *testing.T) {
+	r := newRoot(t)
+	r.write("kernel/a.ko.xz", "")
+	r.write("modules.dep", "kernel/a.ko.xz: kernel/b.ko\nkernel/b.ko:\nextra/c.ko.zst:\n")
+	if got := r.find().Suffix(); got != ".xz" {
+		t.Errorf("by the index: %q", got)
+	}
+	r.write("modules.dep", "kernel/a.ko.gz:\nkernel/a.ko:\n")
+	if got := r.find().Suffix(); got != ".xz" {
+		t.Errorf("by an index that is out of date: %q", got)
+	}
+}
