@@ -3,13 +3,13 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload hook"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
   case $1 in
     add) echo "-m --module -v -k --kernelver -a --arch --force -c --archive --directive --rpm_safe_upgrade --dry-run" ;;
-    build) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --directive -j --dry-run" ;;
+    build) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --directive -j --dry-run --check-reproducible" ;;
     install) echo "-m --module -v -k --kernelver -a --arch --force --force-version-override -c --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules --rpm_safe_upgrade -j --dry-run" ;;
     uninstall) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --dry-run" ;;
     unbuild) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --dry-run" ;;
@@ -18,6 +18,7 @@ _dkms_options() {
     list) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     verify) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     ready) echo "-k --kernelver -a --arch --templatekernel --next-boot --json" ;;
+    cache) echo "--json" ;;
     config) echo "-m --module -v -k --kernelver -a --arch -c --config --kernelsourcedir --directive --json" ;;
     autoinstall) echo "-m --module -v -k --kernelver -a --arch --force --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules -j --dry-run" ;;
     match) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --templatekernel --directive --no-depmod -j --dry-run" ;;
@@ -123,6 +124,7 @@ _dkms() {
     autoload)
       if [[ $prev == autoload ]]; then _dkms_reply "${_dkms_switches// /$'\n'}"; else _dkms_reply "$(_dkms_modules "$tree" names)"; fi
       ;;
+    cache) _dkms_reply $'stats\nclean' ;;
     hook)
       if [[ $prev == hook ]]; then _dkms_reply "${_dkms_hooks// /$'\n'}"; else _dkms_reply "$(_dkms_kernels "$modules")"; fi
       ;;

@@ -57,7 +57,7 @@ function __dkms_kernels
     end
 end
 
-set -g __dkms_actions add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload hook
+set -g __dkms_actions add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache hook
 
 complete -c dkms -f -n __dkms_no_action -a add -d 'register a module whose source is in the source tree, or bring it there'
 complete -c dkms -f -n __dkms_no_action -a build -d 'compile a module for one or more kernels, adding it if needed'
@@ -79,6 +79,7 @@ complete -c dkms -f -n __dkms_no_action -a kernel_preinst -d 'for kernel package
 complete -c dkms -f -n __dkms_no_action -a kernel_postinst -d 'for kernel packages: after a kernel was installed'
 complete -c dkms -f -n __dkms_no_action -a kernel_prerm -d 'for kernel packages: before a kernel is removed'
 complete -c dkms -f -n __dkms_no_action -a autoload -d 'load a module\'s objects at boot, or not'
+complete -c dkms -f -n __dkms_no_action -a cache -d 'show or remove what is kept between builds'
 complete -c dkms -f -n __dkms_no_action -a hook -d 'do the work of a package manager\'s hook'
 complete -c dkms -l dkmstree -xa '(__fish_complete_directories)' -d 'the DKMS tree'
 complete -c dkms -l sourcetree -xa '(__fish_complete_directories)' -d 'where module sources are'
@@ -107,7 +108,8 @@ complete -c dkms -n '__dkms_action install uninstall unbuild remove autoinstall 
 complete -c dkms -n '__dkms_action install autoinstall' -l modprobe-on-install -f -d 'load what the devices need after an install for the running kernel'
 complete -c dkms -n '__dkms_action install autoinstall' -l symlink-modules -f -d 'install links instead of copies'
 complete -c dkms -n '__dkms_action uninstall unbuild remove mktarball' -l all -f -d 'every kernel that the module is built for'
-complete -c dkms -n '__dkms_action status list config verify ready' -l json -f -d 'print JSON (status, list, config, verify, ready)'
+complete -c dkms -n '__dkms_action build' -l check-reproducible -f -d 'build twice and compare; keep the result only if the bytes are the same'
+complete -c dkms -n '__dkms_action status list config verify ready cache' -l json -f -d 'print JSON (status, list, config, verify, ready, cache)'
 complete -c dkms -n '__dkms_action match ready' -l templatekernel -xa '(__dkms_kernels)' -d 'the kernel that match and ready take as their model'
 complete -c dkms -n '__dkms_action ready' -l next-boot -f -d 'the kernel that boots next; the default of ready'
 complete -c dkms -n '__dkms_action mktarball' -l binaries-only -f -d 'pack only what is built'
@@ -117,6 +119,7 @@ complete -c dkms -f -n '__dkms_action build install config uninstall unbuild rem
 complete -c dkms -n '__dkms_action add build install config' -a '(__dkms_sources)' -d source
 complete -c dkms -f -n '__dkms_action match autoload' -a '(__dkms_modules)' -d module
 complete -c dkms -f -n '__dkms_action autoload' -a 'on off status'
+complete -c dkms -f -n '__dkms_action cache' -a 'stats clean'
 complete -c dkms -f -n '__dkms_action hook' -a 'image headers verdict preinst prerm package autoinstaller kernel-install pacman boot'
 complete -c dkms -f -n '__dkms_action hook' -a '(__dkms_kernels)' -d kernel
 complete -c dkms -f -n '__dkms_action generate_mok ready kernel_preinst kernel_postinst kernel_prerm'

@@ -91,7 +91,12 @@ func (a *Kernel) Config() kernel.Config {
 }
 
 func (a *Kernel) readConfig() kernel.Config {
-	for _, path := range append([]string{a.ConfigFile}, a.paths.Configs(a.Release)...) {
+	c, err := a.Kernel.Config()
+	if err == nil && len(c) > 0 {
+		return c
+	}
+	a.problem(err)
+	for _, path := range a.paths.Configs(a.Release) {
 		c, err := kernel.ReadConfig(path)
 		if err == nil && len(c) > 0 {
 			return c

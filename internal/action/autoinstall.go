@@ -98,7 +98,7 @@ type round struct {
 // autoinstall serves kernels side by side, by one plan, and returns how it went
 // for each.
 func (e *Engine) autoinstall(ctx context.Context, targets []plan.Target, only state.ID) []*round {
-	for _, id := range e.tree.Modules("", "") {
+	for _, id := range e.modules("", "") {
 		if e.tree.Condition(id) == state.Broken {
 			e.Explain(e.Err, failed(e.requireSound(id)))
 		}

@@ -107,7 +107,7 @@ func (w *performance) prepareStep(ctx context.Context, t plan.Target, out, errw 
 func (e *Engine) signingRequest(k kernel.Kernel, fw conf.Framework) mok.Request {
 	return mok.Request{
 		Paths: e.Paths, Distro: e.distro.ID, Kernel: k.Release,
-		KernelConfigFile: k.ConfigFile, KernelSourceDir: k.SourceDir,
+		KernelConfigFile: k.ConfigFile, KernelSourceDir: k.SourceDir, KernelConfig: k.Config,
 		SignFile: fw.SignFile, Key: fw.MOKSigningKey, Cert: fw.MOKCertificate, Try: fw.TrySignModules,
 		Environ:  e.Environ,
 		LookPath: func(name string) (string, error) { return run.LookPath(name, e.Environ) },
@@ -127,7 +127,7 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 		return errors.Join(err, w.forgo(s.Key.ID, w.uses()))
 	}
 	if w.CheckReproducible {
-		return w.checkStep(ctx, s, t, m, out, errw)
+		return w.checkStep(ctx, s, t, w.job(s, t, m, out, errw))
 	}
 	r := w.reusable(ctx, s, t, m, errw)
 	if r != nil && !w.Force && r.restore(ctx, out, errw) {
@@ -203,6 +203,7 @@ func (w *performance) job(s plan.Step, t plan.Target, m *conf.Module, out, errw 
 // compiler.
 func (w *performance) inputDigests(key state.Key, m *conf.Module) state.Record {
 	r := state.Record{Settings: w.settingsDigest(m, key.ID), WatchesImage: w.watchesImage(key.ID, m)}
+	r.Identity = w.identity(plan.Target{Kernel: key.Kernel, Arch: key.Arch})
 	r.Source, _ = w.sourceDigest(key.ID) // prepare tells what can't be read
 	return r
 }

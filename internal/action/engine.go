@@ -53,8 +53,10 @@ type Settings struct {
 	Directives                       []string
 	// Jobs is the argument of make's -j, "" for an open number.
 	Jobs string
-	// Tokens is how many jobs run at once over all builds.
-	Tokens int
+	// Tokens is how many jobs run at once over all builds. JobsGiven says that
+	// somebody has chosen it; otherwise there are fewer when memory is short.
+	Tokens    int
+	JobsGiven bool
 
 	Out, Err io.Writer
 	// Explain shows a failure on w, Code gives its exit code.
@@ -173,18 +175,28 @@ func (e *Engine) Targets(kernels, arches []string, needed bool) ([]plan.Target, 
 }
 
 // arch returns what the distribution calls the architecture of a kernel: that
-// of the machine, or on rpm distributions that of the kernel's package.
+// of the machine, or on rpm distributions that of the kernel's package, for which
+// rpm is run only if the kernel's tree has changed.
 func (e *Engine) arch(release, machine string) string {
 	if e.distro.ArchIsUname() {
 		return machine
 	}
-	c := run.Cmd{Argv: []string{"rpm", "-qf", "--queryformat", "%{NAME} %{ARCH}\n", e.Paths.KernelTree(release)}, Env: e.Environ}
-	out, err := c.Output(context.Background())
-	for _, line := range strings.Split(string(out), "\n") {
-		name, arch, ok := strings.Cut(line, " ")
-		if err == nil && ok && strings.Contains(name, "kernel") {
-			return arch
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	tree := e.Paths.KernelTree(release)
+	arch, _ := e.memory().Value("arch of the package", tree, func(tree string) (string, error) {
+		c := run.Cmd{Argv: []string{"rpm", "-qf", "--queryformat", "%{NAME} %{ARCH}\n", tree}, Env: e.Environ}
+		out, err := c.Output(context.Background())
+		for _, line := range strings.Split(string(out), "\n") {
+			name, arch, ok := strings.Cut(line, " ")
+			if err == nil && ok && strings.Contains(name, "kernel") {
+				return arch, nil
+			}
 		}
+		return "", errNothing
+	})
+	if arch != "" {
+		return arch
 	}
 	return machine
 }

@@ -48,7 +48,7 @@ func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Targe
 
 // result is how a module stands to a kernel, without what its conf says.
 func (e *Engine) result(key state.Key, t plan.Target, c state.Condition) plan.Result {
-	if !e.deep && c == state.Added && e.sound(key, true) {
+	if c == state.Added && e.sound(key, true) && !(e.deep && e.otherSource(key)) {
 		return plan.Result{Built: true, Installed: true}
 	}
 	r := plan.Result{Built: e.tree.Built(key), Installed: e.tree.Installed(key)}

@@ -87,16 +87,21 @@ func (e *Engine) hook(ctx context.Context, name string, args []string, in io.Rea
 	return failf(Internal, "there is no hook %q", name)
 }
 
-// harmless shows an error and forgets it, for hooks whose failure would keep
-// others from running.
+// harmless is Harmless that shows the error where all others are shown.
 func (e *Engine) harmless(err error) error {
+	return Harmless(err, func(f *Failure) { e.Explain(e.Err, f) })
+}
+
+// Harmless shows an error and forgets it, for hooks whose failure would keep others
+// from running. Only an interruption remains one.
+func Harmless(err error, show func(f *Failure)) error {
 	if err == nil {
 		return nil
 	}
 	if f := failed(err); f.Reason == Interrupted {
 		return f
 	} else if !f.Said {
-		e.Explain(e.Err, f)
+		show(f)
 	}
 	return nil
 }
@@ -154,7 +159,7 @@ func (e *Engine) wait(ctx context.Context, t plan.Target, what, hint string) err
 // latest are the modules that an autoinstall looks at.
 func (e *Engine) latest() []state.ID {
 	f := &plan.Facts{}
-	for _, id := range e.tree.Modules("", "") {
+	for _, id := range e.modules("", "") {
 		f.Modules = append(f.Modules, plan.Module{ID: id, Condition: e.tree.Condition(id), Retired: e.tree.Retired(id)})
 	}
 	return f.Latest()

@@ -39,12 +39,21 @@ func (e *Engine) stale(key state.Key, t plan.Target) []string {
 	if r.Compiler != nil && e.replaced(*r.Compiler) {
 		changed = append(changed, "the compiler")
 	}
-	if e.deep && r.Source != "" {
-		if now, err := e.sourceDigest(key.ID); err == nil && now != r.Source {
-			changed = append(changed, "the source")
-		}
+	if e.deep && e.otherSource(key) {
+		changed = append(changed, "the source")
 	}
 	return changed
+}
+
+// otherSource reports whether a result was built from another source than the
+// module has now, as far as its record tells.
+func (e *Engine) otherSource(key state.Key) bool {
+	r, err := e.tree.Record(key)
+	if err != nil || r.Source == "" {
+		return false
+	}
+	now, err := e.sourceDigest(key.ID)
+	return err == nil && now != r.Source
 }
 
 // errNothing keeps what couldn't be read from being remembered.

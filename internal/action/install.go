@@ -152,9 +152,13 @@ func (w *performance) refreshStep(ctx context.Context, t plan.Target, out io.Wri
 		fmt.Fprint(out, "Running depmod...")
 	}
 	stop := report.Dots(out, report.IsTerminal(out))
-	ran, err := install.Refresh(ctx, w.Paths, t.Kernel, w.baseEnv())
+	done, err := install.Refresh(ctx, w.Paths, t.Kernel, w.baseEnv(), w.Framework.DepmodOnly)
 	stop()
-	if !ran && err == nil && w.Verbose {
+	switch {
+	case !w.Verbose:
+	case done.Ran:
+		fmt.Fprintln(out, done.How)
+	case err == nil:
 		fmt.Fprintf(out, "skipped, kernel %s has no modules.dep\n", t.Kernel)
 	}
 	if err := build.Outcome(out, line, w.Verbose, err); err != nil {

@@ -39,13 +39,13 @@ var (
 
 // machine is a machine in a directory, with two kernels.
 type machine struct {
-	t         *testing.T
+	t         testing.TB
 	root      string
 	set       Settings
 	out, errw bytes.Buffer
 }
 
-func newMachine(t *testing.T) *machine {
+func newMachine(t testing.TB) *machine {
 	t.Helper()
 	m := &machine{t: t, root: t.TempDir()}
 	r := m.root

@@ -4,6 +4,7 @@ package action
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,6 +82,10 @@ type judge struct {
 	sum   memo.Sum
 	found soundness
 	last  []memo.Stamp
+	keys  []state.Key
+	// module and version are the directories of id.
+	id              state.ID
+	module, version string
 }
 
 // factsVersion changes with the meaning of what is remembered of results.
@@ -120,23 +125,25 @@ func (e *Engine) stampOf(path string) memo.Stamp {
 // as it was when it was found sound, and list that of the list of what was placed.
 // Nothing is read for them. e.judge.last has the stamps.
 func (e *Engine) mark(k state.Key, s *soundness, withList bool) (mark, list memo.Digest) {
-	m, j, slash := e.remembered, &e.judge, "/"
-	ground := e.ground(plan.Target{Kernel: k.Kernel, Arch: k.Arch})
-	of := func(name, file string) memo.Stamp {
-		return m.Of(e.tree.Dir, slash, k.Module, slash, k.Version, slash, k.Kernel, slash, k.Arch, name, file)
+	m, j := e.remembered, &e.judge
+	if j.id != k.ID {
+		j.id, j.module, j.version = k.ID, e.tree.Module(k.Module), e.tree.Version(k.ID)
 	}
+	version := j.version
+	ground := e.ground(plan.Target{Kernel: k.Kernel, Arch: k.Arch})
+	of := func(name, file string) memo.Stamp { return m.In(version, k.Kernel, "/", k.Arch, name, file) }
+	j.last = j.last[:0]
 	if withList {
-		j.last = append(j.last[:0], of(slash, ".installed"))
+		j.last = append(j.last, of("/.installed", ""))
 		j.sum.Stamp(j.last[0])
 		list = j.sum.Digest()
-	} else {
-		j.last = j.last[:0]
 	}
-	j.last = append(j.last, e.stampOf(e.tree.Dir+slash+k.Module), // with the active links
-		e.stampOf(s.compiler), of(slash, state.RecordFile), of("/module", ""))
+	j.last = append(j.last, e.stampOf(j.module), // with the active links
+		e.stampOf(s.compiler), of("/"+state.RecordFile, ""), of("/module", ""))
 	for i, object := range s.objects {
-		dir := s.placed[i][:max(strings.LastIndexByte(s.placed[i], '/'), 0)]
-		j.last = append(j.last, of("/module/", object), e.stampOf(dir), m.Of(s.placed[i]))
+		slash := max(strings.LastIndexByte(s.placed[i], '/'), 0)
+		dir, name := s.placed[i][:slash], s.placed[i][min(slash+1, len(s.placed[i])):]
+		j.last = append(j.last, of("/module/", object), e.stampOf(dir), m.In(dir, name))
 	}
 	j.sum.Bytes(ground[:])
 	skip := 0
@@ -155,7 +162,75 @@ func (e *Engine) forgetStamps() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.memory()
+	e.remembered.Close()
 	clear(e.judge.shared)
+}
+
+// modules are state.Tree.Modules.
+func (e *Engine) modules(name, version string) []state.ID {
+	if name != "" || version != "" {
+		return e.tree.Modules(name, version)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m, j := e.memory(), &e.judge
+	j.sum.Text("modules")
+	j.sum.Text(e.tree.Dir)
+	key := j.sum.Digest()
+	if v, ok := m.Get(key); ok && len(v) >= len(key) {
+		names, ids := parseModules(v[len(key):])
+		if mark := e.treeMark(names); string(mark[:]) == v[:len(key)] {
+			return ids
+		}
+	}
+	ids := e.tree.Modules("", "")
+	if !e.tree.Plain() {
+		return ids
+	}
+	var text strings.Builder
+	names, _ := os.ReadDir(e.tree.Dir)
+	for _, n := range names {
+		if n.IsDir() && !strings.HasPrefix(n.Name(), ".") {
+			text.WriteString(n.Name() + "/\x00")
+		}
+	}
+	for _, id := range ids {
+		text.WriteString(id.String() + "\x00")
+	}
+	all, _ := parseModules(text.String())
+	mark := e.treeMark(all)
+	m.Put(key, mark.String()+text.String(), j.last...)
+	return ids
+}
+
+// parseModules reads what modules has written: the directories of all modules, and
+// the modules.
+func parseModules(text string) (dirs []string, ids []state.ID) {
+	for text != "" {
+		var word string
+		word, text, _ = strings.Cut(text, "\x00")
+		module, version, _ := strings.Cut(word, "/")
+		if version == "" {
+			dirs = append(dirs, module)
+		} else {
+			ids = append(ids, state.ID{Module: module, Version: version})
+		}
+	}
+	return dirs, ids
+}
+
+// treeMark is the digest of the stamps of the tree's directory and of those of
+// modules; e.judge.last has them.
+func (e *Engine) treeMark(modules []string) memo.Digest {
+	j := &e.judge
+	j.last = append(j.last[:0], e.stampOf(e.tree.Dir))
+	for _, name := range modules {
+		j.last = append(j.last, e.stampOf(e.tree.Module(name)))
+	}
+	for _, t := range j.last {
+		j.sum.Stamp(t)
+	}
+	return j.sum.Digest()
 }
 
 // results are the results of a module for the kernels and arches asked for, as
@@ -170,44 +245,51 @@ func (e *Engine) results(id state.ID, kernel, arch string) []state.Key {
 	j.sum.Text(dir)
 	key := j.sum.Digest()
 	if v, ok := m.Get(key); ok && len(v) >= len(key) {
-		list := parseKeys(id, string(v[len(key):]))
-		if e.layoutMark(dir, list) == memo.Digest(v[:len(key)]) {
-			return slices.DeleteFunc(list, func(k state.Key) bool { return k.Arch == "" })
+		j.parseKeys(id, v[len(key):])
+		if mark := e.layoutMark(dir); string(mark[:]) == v[:len(key)] {
+			return j.built()
 		}
 	}
 	kernels, arches, plain := e.tree.Layout(id)
-	var list []state.Key
-	text := ""
+	var text strings.Builder
+	j.keys = j.keys[:0]
 	for _, k := range kernels {
 		for _, a := range append(arches[k], "") { // the last stands for the directory
-			list = append(list, state.Key{ID: id, Kernel: k, Arch: a})
-			text += k + "/" + a + "\x00"
+			j.keys = append(j.keys, state.Key{ID: id, Kernel: k, Arch: a})
+			text.WriteString(k + "/" + a + "\x00")
 		}
 	}
-	if mark := e.layoutMark(dir, list); plain {
-		m.Put(key, append(mark[:], text...), j.last...)
+	if mark := e.layoutMark(dir); plain {
+		m.Put(key, mark.String()+text.String(), j.last...)
 	}
-	return slices.DeleteFunc(list, func(k state.Key) bool { return k.Arch == "" })
+	return j.built()
 }
 
 // parseKeys reads what results has written.
-func parseKeys(id state.ID, text string) []state.Key {
-	list := make([]state.Key, 0, strings.Count(text, "\x00"))
-	for word := range strings.SplitSeq(strings.TrimSuffix(text, "\x00"), "\x00") {
+func (j *judge) parseKeys(id state.ID, text string) {
+	j.keys = j.keys[:0]
+	for text != "" {
+		var word string
+		word, text, _ = strings.Cut(text, "\x00")
 		kernel, arch, _ := strings.Cut(word, "/")
-		list = append(list, state.Key{ID: id, Kernel: kernel, Arch: arch})
+		j.keys = append(j.keys, state.Key{ID: id, Kernel: kernel, Arch: arch})
 	}
-	return list
+}
+
+// built drops the keys that stand for directories.
+func (j *judge) built() []state.Key {
+	j.keys = slices.DeleteFunc(j.keys, func(k state.Key) bool { return k.Arch == "" })
+	return j.keys
 }
 
 // layoutMark is the digest of the stamps of a module's directory and of those of
-// its kernels; e.judge.last has them.
-func (e *Engine) layoutMark(dir string, list []state.Key) memo.Digest {
+// its kernels, which e.judge.keys names; e.judge.last has them.
+func (e *Engine) layoutMark(dir string) memo.Digest {
 	j := &e.judge
 	j.last = append(j.last[:0], e.remembered.Of(dir))
-	for _, k := range list {
+	for _, k := range j.keys {
 		if k.Arch == "" {
-			j.last = append(j.last, e.remembered.Of(dir, "/", k.Kernel))
+			j.last = append(j.last, e.remembered.In(dir, k.Kernel))
 		}
 	}
 	for _, t := range j.last {
@@ -235,9 +317,9 @@ func (e *Engine) sound(k state.Key, withList bool) bool {
 	if !ok || len(v) < 2*size {
 		return false
 	}
-	e.judge.found.parse(string(v[2*size:]))
+	e.judge.found.parse(v[2*size:])
 	mark, list := e.mark(k, &e.judge.found, withList)
-	return mark == memo.Digest(v[:size]) && (!withList || list == memo.Digest(v[size:2*size]))
+	return string(mark[:]) == v[:size] && (!withList || string(list[:]) == v[size:2*size])
 }
 
 // rememberSound keeps that an installed result was found sound, if it was: what
@@ -245,7 +327,7 @@ func (e *Engine) sound(k state.Key, withList bool) bool {
 // be stale.
 func (e *Engine) rememberSound(k state.Key) {
 	record, err := e.tree.Record(k)
-	if err != nil || e.deep || e.DryRun {
+	if err != nil || e.DryRun {
 		return
 	}
 	var s soundness
@@ -271,5 +353,5 @@ func (e *Engine) rememberSound(k state.Key) {
 	mark, list := e.mark(k, &s, true)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.memory().Put(key, append(append(mark[:], list[:]...), s.text()...), e.judge.last...)
+	e.memory().Put(key, mark.String()+list.String()+s.text(), e.judge.last...)
 }

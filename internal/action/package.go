@@ -144,6 +144,9 @@ func (e *Engine) registerPackage(ctx context.Context, a packageArgs, t plan.Targ
 	if fi, err := os.Stat(source); err != nil || !fi.IsDir() {
 		return e.requireSound(a.ID)
 	}
+	if to, err := os.Readlink(e.tree.SourceLink(a.ID)); err == nil && to == source && !readable(e.tree.KeptSource(a.ID)) {
+		return nil
+	}
 	return e.change(func(c *state.Change) error {
 		c.Link(source, e.tree.SourceLink(a.ID))
 		c.Remove(e.tree.KeptSource(a.ID))
@@ -159,7 +162,13 @@ func (e *Engine) installPackage(ctx context.Context, id state.ID, targets []plan
 	if len(targets) == 0 {
 		fmt.Fprintf(e.Err, "Warning: no kernel with headers is installed; %s will be built when one comes\n", id)
 	}
-	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, r plan.Result) bool { return other == id || r.Built })
+	idle := e.idle(id, targets)
+	var f *plan.Facts
+	if !idle {
+		f = e.facts(ctx, []state.ID{id}, targets, func(other state.ID, r plan.Result) bool { return other == id || r.Built })
+	} else {
+		f = e.settledFacts(id, targets)
+	}
 	if len(targets) > 0 {
 		fmt.Fprintf(e.Out, "Building %s for %s\n", id, kernelList(targets))
 		p := plan.InstallAll(id, targets, f, plan.Options{NoRefresh: e.NoDepmod})
@@ -180,8 +189,10 @@ func (e *Engine) installPackage(ctx context.Context, id state.ID, targets []plan
 	if err := e.sweepRetired(id.Module); err != nil {
 		return err
 	}
-	if err := e.afterwards(ctx, targets); err != nil {
-		return err
+	if !idle {
+		if err := e.afterwards(ctx, targets); err != nil {
+			return err
+		}
 	}
 	list := e.Outcomes(Filter{Module: id.Module, Version: id.Version})
 	Report(e.Err, list)
@@ -192,6 +203,25 @@ func (e *Engine) installPackage(ctx context.Context, id state.ID, targets []plan
 		}
 	}
 	return nil
+}
+
+// idle reports whether a module is installed for all targets, from the source that
+// it has now, and no module index is due.
+func (e *Engine) idle(id state.ID, targets []plan.Target) bool {
+	e.forgetStamps()
+	due := slices.ContainsFunc(targets, func(t plan.Target) bool { return !e.settled(id, t) })
+	return !due && len(targets) > 0 && len(e.tree.KernelsDue()) == 0
+}
+
+// settledFacts are the facts of a module that is installed for all targets: there is
+// nothing to evaluate for a plan that only says so.
+func (e *Engine) settledFacts(id state.ID, targets []plan.Target) *plan.Facts {
+	f := &plan.Facts{Modules: []plan.Module{{ID: id, Condition: state.Added}}, Kernels: map[plan.Target]plan.Kernel{}, Results: map[state.Key]plan.Result{}}
+	for _, t := range targets {
+		f.Kernels[t] = plan.Kernel{Headers: true}
+		f.Results[t.Key(id)] = plan.Result{Built: true, Installed: true}
+	}
+	return f
 }
 
 func kernelList(targets []plan.Target) string {

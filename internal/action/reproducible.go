@@ -7,11 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"dkms-go/internal/build"
-	"dkms-go/internal/conf"
 	"dkms-go/internal/ko"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
@@ -40,11 +38,10 @@ func (w *performance) forgo(id state.ID, times int) (err error) {
 // checkStep builds twice, in different circumstances and not from the cache, and
 // compares. If the objects have the same bytes they become the result, unless
 // there is one already, which stays without --force; if not, nothing changes.
-func (w *performance) checkStep(ctx context.Context, s plan.Step, t plan.Target, m *conf.Module, out, errw io.Writer) error {
+func (w *performance) checkStep(ctx context.Context, s plan.Step, t plan.Target, job build.Job) error {
 	uses := w.uses()
 	id := s.Key.ID
 	defer func() { w.forgo(id, uses) }()
-	job := w.job(s, t, m, out, errw)
 	chain, err := w.equip(ctx, t, &job)
 	if err != nil {
 		return err
@@ -68,15 +65,15 @@ func (w *performance) checkStep(ctx context.Context, s plan.Step, t plan.Target,
 			hint("They differed in the time, the time zone, the user's name, the number of jobs and the directory behind the build directory's path.").
 			hint("Nothing was kept of them. `dkms build` builds the module nevertheless.")
 	}
-	fmt.Fprintf(out, "%s for kernel %s (%s) is reproducible: two builds gave the same bytes.\n", id, t.Kernel, t.Arch)
-	if r := w.reusable(ctx, s, t, m, errw); r != nil {
+	fmt.Fprintf(job.Out, "%s for kernel %s (%s) is reproducible: two builds gave the same bytes.\n", id, t.Kernel, t.Arch)
+	if r := w.reusable(ctx, s, t, job.Conf, job.Err); r != nil {
 		r.keeper(chain)(first)
 	}
 	if w.tree.Built(s.Key) && !w.Force {
 		return nil
 	}
 	uses--
-	if m.PostBuild != "" { // only a build runs it
+	if job.Conf.PostBuild != "" { // only a build runs it
 		return w.explained(ctx, s.Key, job.Run(ctx, w.rooms[id]))
 	}
 	if err := job.Restore(ctx, w.rooms[id], first, build.Local, ""); err != nil {

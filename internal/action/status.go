@@ -58,7 +58,7 @@ func (e *Engine) Status(ctx context.Context, f Filter) []Standing {
 func (e *Engine) Standings(ctx context.Context, f Filter, records bool) iter.Seq[Standing] {
 	e.forgetStamps()
 	return func(yield func(Standing) bool) {
-		for _, id := range e.tree.Modules(f.Module, f.Version) {
+		for _, id := range e.modules(f.Module, f.Version) {
 			if !e.standings(ctx, id, f, func(s Standing) bool {
 				if records && s.Key.Kernel != "" {
 					s.Record, _ = e.tree.Record(s.Key)

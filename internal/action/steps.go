@@ -76,16 +76,19 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 		return e.rehearse(ctx, p, f), nil
 	}
 	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, images: map[plan.Target]*initramfs.Question{}, quietHead: quietHead, parts: parts}
-	width := 1
-	if e.Tokens > 1 && max(p.Counts(plan.Build), p.Counts(plan.Refresh)) > 1 {
+	builds, width := p.Counts(plan.Build), 1
+	if builds > 0 {
+		e.fit(e.weigh(p))
+	}
+	if e.Tokens > 1 && max(builds, p.Counts(plan.Refresh)) > 1 {
 		// One more than can run: it is prepared, or finished, meanwhile.
 		width = e.Tokens + 1
 	}
 	w.serial = width == 1 && len(parts) < 2
-	if width > 1 && p.Counts(plan.Build) > 1 {
+	if width > 1 && builds > 1 {
 		var err error
-		if w.jobs, err = jobserver.New(e.Tokens); err != nil {
-			return nil, fail(Internal, err)
+		if w.jobs, err = e.server(ctx); err != nil {
+			return nil, err
 		}
 		defer w.jobs.Close()
 	}

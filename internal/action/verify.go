@@ -3,13 +3,17 @@
 package action
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"dkms-go/internal/abi"
 	"dkms-go/internal/conf"
@@ -46,7 +50,8 @@ func (e *Engine) forgetABI(t plan.Target) {
 // verifyTarget is what the objects of a module are held against: the kernel, and
 // the results of the modules that it depends on.
 func (e *Engine) verifyTarget(key state.Key, t plan.Target, m *conf.Module) verify.Target {
-	target := verify.Target{Kernel: e.abi(t), Certificates: e.certificates(), Readable: e.readable(t)}
+	target := verify.Target{Kernel: e.abi(t), Certificates: e.certificates()}
+	target.Readable = func(c ko.Compression) bool { return e.readable(t, c) }
 	for _, d := range m.BuildDepends {
 		for _, id := range e.tree.Modules(d, "") {
 			files, _ := os.ReadDir(e.tree.Objects(t.Key(id)))
@@ -60,27 +65,59 @@ func (e *Engine) verifyTarget(key state.Key, t plan.Target, m *conf.Module) veri
 	return target
 }
 
-// readable are the compressions that a kernel's objects may have: that of its
-// own objects, and those that this machine's kmod reads, by the features that it
-// lists; nil if there is no kmod. It is asked once.
-func (e *Engine) readable(t plan.Target) []ko.Compression {
+// readable tells whether a kernel's objects may have a compression: that of its
+// own objects, or one that this machine's kmod reads, by the features that it
+// lists; any if there is no kmod. It is looked at once, and only when needed.
+func (e *Engine) readable(t plan.Target, c ko.Compression) bool {
+	if c == ko.Compression(e.suffix(t)) {
+		return true
+	}
 	e.kmod.Do(func() {
-		out, err := run.Cmd{Argv: []string{"kmod", "--version"}, Env: e.baseEnv()}.Output(context.Background())
-		if err != nil {
+		features := e.kmodFeatures()
+		if features == "" {
 			return
 		}
 		e.readables = []ko.Compression{ko.None}
 		for feature, c := range map[string]ko.Compression{"+ZSTD": ko.Zstd, "+XZ": ko.XZ, "+ZLIB": ko.Gzip} {
-			if slices.Contains(strings.Fields(string(out)), feature) {
+			if slices.Contains(strings.Fields(features), feature) {
 				e.readables = append(e.readables, c)
 			}
 		}
 	})
-	if e.readables == nil {
-		return nil
-	}
-	return append(slices.Clip(e.readables), ko.Compression(e.suffix(t)))
+	return e.readables == nil || slices.Contains(e.readables, c)
 }
+
+// kmodFeatures returns the line of features that kmod --version prints. The program
+// has it as one literal, so that it needn't be run; one that hides it is asked, and
+// so is a wrapper. It is "" if there is no kmod.
+func (e *Engine) kmodFeatures() string {
+	path, err := run.LookPath("kmod", e.baseEnv())
+	if err != nil {
+		return ""
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	features, _ := e.memory().Value("kmod features", path, func(path string) (string, error) {
+		if f, err := os.Open(path); err == nil {
+			defer f.Close()
+			text, _ := io.ReadAll(io.LimitReader(f, maxKmod))
+			if line := kmodLine().FindSubmatch(text); line != nil && bytes.HasPrefix(text, []byte("\x7fELF")) {
+				return string(line[1]), nil
+			}
+		}
+		out, err := run.Cmd{Argv: []string{path, "--version"}, Env: e.baseEnv()}.Output(context.Background())
+		return string(out), err
+	})
+	return features
+}
+
+// kmodLine matches the features in kmod: each with + or -, compressions first.
+var kmodLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\x00([+-]ZSTD [+-]XZ [+-]ZLIB [ +A-Z0-9-]*)\x00`)
+})
+
+// maxKmod bounds what is read of kmod, in bytes; it has less than 200 KiB.
+const maxKmod = 8 << 20
 
 // certificates are those of this machine's own keys, as far as they can be read.
 func (e *Engine) certificates() []*x509.Certificate {

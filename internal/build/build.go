@@ -55,8 +55,8 @@ type Job struct {
 	Force  bool
 	// Finish are the settings for the objects' last stages.
 	Finish Finish
-	// Inputs is what the caller knows of the inputs, for the record: Source,
-	// Settings, WatchesImage and Compiler.
+	// Inputs is what the caller knows of the inputs, for the record: Identity,
+	// Source, Settings, WatchesImage and Compiler.
 	Inputs state.Record
 	// Depends are the versions of the dependencies to be recorded.
 	Depends map[string]string
@@ -128,6 +128,7 @@ type work struct {
 	record state.Record
 	origin string        // of the result, for the record
 	files  []verify.File // finished objects
+	used   run.Usage     // by all commands
 
 	product Product
 }
@@ -205,6 +206,11 @@ func (w *work) hookScript(ctx context.Context, stage Stage, directive string) er
 	if !ok {
 		return nil
 	}
+	release, err := w.acquire(ctx, w.scriptText(line, directive))
+	if err != nil {
+		return err
+	}
+	defer release()
 	if err := w.command(ctx, "Running the "+string(stage)+" script", line); err != nil {
 		fmt.Fprintf(w.Out, "Consult %s for more information.\n", w.logPath())
 		return w.failed(ctx, stage, fmt.Sprintf("the %s script of %s failed for kernel %s", stage, w.Key.ID, w.Key.Kernel), line, err)

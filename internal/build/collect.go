@@ -39,8 +39,8 @@ func (w *work) place(ctx context.Context) error {
 			return fmt.Errorf("keeping Module.symvers: %w", err)
 		}
 	}
-	for _, made := range w.product.Objects {
-		if err := w.object(ctx, made); err != nil {
+	for i, data := range w.Finish.all(ctx, w, w.product.Objects) {
+		if err := w.object(w.product.Objects[i], data); err != nil {
 			return err
 		}
 	}
@@ -80,10 +80,9 @@ func (w *work) keepPlaced() error {
 	return nil
 }
 
-// object finishes one object and adds it to the result.
-func (w *work) object(ctx context.Context, made Object) error {
+// object adds a finished object to the result.
+func (w *work) object(made Object, data finished) error {
 	o := w.Conf.Objects[made.Index]
-	data := w.Finish.finish(ctx, w, made)
 	info, err := ko.ParseInfo(data.object)
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", made.Path, err)
@@ -92,7 +91,7 @@ func (w *work) object(ctx context.Context, made Object) error {
 	if err := w.write("module/"+file, data.file); err != nil {
 		return fmt.Errorf("keeping %s: %w", file, err)
 	}
-	w.files = append(w.files, verify.File{Name: file, Path: filepath.Join(w.Tree.Objects(w.Key), file), Data: data.file})
+	w.files = append(w.files, verify.File{Name: file, Path: filepath.Join(w.Tree.Objects(w.Key), file), Data: data.file, Object: data.object})
 	sum := sha256.Sum256(data.file)
 	w.record.Signed = w.record.Signed || data.signed
 	w.record.Objects = append(w.record.Objects, state.ObjectEntry{
@@ -128,14 +127,9 @@ func (w *work) verify() error {
 	return &Failure{Stage: Verify, Log: w.logPath(), Err: fmt.Errorf("kernel %s would not load what was built of %s: %w", w.Key.Kernel, w.Key.ID, refused)}
 }
 
-// write puts a file into the result being prepared, synced.
+// write puts a file into the result being prepared, which the change syncs.
 func (w *work) write(name string, content []byte) error {
-	f, err := os.OpenFile(filepath.Join(w.staged, name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
+	return os.WriteFile(filepath.Join(w.staged, name), content, 0o644)
 }
 
 func (w *work) writeRecord() error {
@@ -143,6 +137,7 @@ func (w *work) writeRecord() error {
 	r.Format, r.Module, r.Version, r.Kernel, r.Arch = state.RecordFormat, w.Key.Module, w.Key.Version, w.Key.Kernel, w.Key.Arch
 	r.Origin, r.Tool = w.origin, w.Version
 	r.Built, r.Seconds = w.begun.UTC().Truncate(time.Second), time.Since(w.begun).Round(time.Millisecond).Seconds()
-	r.Identity, r.Depends = w.Kernel.Identity(w.Paths), w.Conf.BuildDepends
+	r.Depends = w.Conf.BuildDepends
+	r.CPUSeconds, r.PeakBytes = w.used.CPU.Round(time.Millisecond).Seconds(), w.used.Peak
 	return state.WriteRecord(w.staged, *r)
 }

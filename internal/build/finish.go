@@ -3,8 +3,8 @@
 package build
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,17 +42,30 @@ type finished struct {
 	signed bool
 }
 
-// stripped returns the object at path, without debug information if strip says
-// so.
-func (f Finish) stripped(ctx context.Context, w *work, path string, strip bool) ([]byte, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading an object: %w", err)
+// all finishes the objects of a build, in their order: as many at a time as
+// there are processors, but one after another if that takes commands, which
+// belong to this thread (run.Private).
+func (f Finish) all(ctx context.Context, w *work, made []Object) []finished {
+	done := make([]finished, len(made))
+	if f.Sign != nil && f.External || len(f.Compressor) > 0 {
+		for i, o := range made {
+			done[i] = f.finish(ctx, w, o)
+		}
+		return done
 	}
-	if !strip {
-		return data, nil
+	said := make([]struct{ out, err bytes.Buffer }, len(made))
+	var side sideBySide
+	for i := range made {
+		own := *w
+		own.Out, own.Err = &said[i].out, &said[i].err
+		side.do(func() { done[i] = f.finish(ctx, &own, made[i]) })
 	}
-	return f.strip(ctx, w, path, data)
+	side.wait()
+	for i := range said {
+		_, _ = w.Out.Write(said[i].out.Bytes())
+		_, _ = w.Err.Write(said[i].err.Bytes())
+	}
+	return done
 }
 
 // finish signs and compresses an object. What can't be signed or compressed is
@@ -78,18 +91,15 @@ func (f Finish) finish(ctx context.Context, w *work, made Object) finished {
 	return out
 }
 
-func (f Finish) strip(ctx context.Context, w *work, path string, data []byte) ([]byte, error) {
-	if !f.Clang {
-		stripped, err := ko.Strip(data)
-		if err == nil || !errors.Is(err, ko.ErrUnsupported) {
-			return stripped, err
-		}
-	}
+// strip has strip(1) take the debug information out of the object at path.
+func (f Finish) strip(ctx context.Context, w *work, path string) ([]byte, error) {
 	c := run.Cmd{Argv: []string{f.Strip, "-g", path}, Dir: w.dir, Env: w.Env, Stdout: w.Out, Stderr: w.Err}
-	if err := c.Run(ctx); err != nil {
-		return data, nil // an unstripped object works as well; the tool has said why
+	_ = c.Run(ctx) // an unstripped object works as well; the tool has said why
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading an object: %w", err)
 	}
-	return os.ReadFile(path)
+	return data, nil
 }
 
 func (f Finish) sign(ctx context.Context, w *work, path string, data []byte) ([]byte, error) {

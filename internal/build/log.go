@@ -65,7 +65,11 @@ func (w *work) command(ctx context.Context, what, line string) error {
 	if w.Verbose {
 		also = w.Out
 	}
-	err := Block(ctx, w.log.path, what, line, w.cmd(line), also)
+	var used run.Usage
+	c := w.cmd(line)
+	c.Usage = &used
+	err := Block(ctx, w.log.path, what, line, c, also)
+	w.used.Add(used)
 	stop()
 	return Outcome(w.Out, line, w.Verbose, err)
 }

@@ -27,19 +27,18 @@ func (w *work) makeLine() string {
 	}
 	jobs := "make -j" + w.Jobs
 	if w.Server != nil {
-		jobs = "make"
+		jobs, rest = "make", shared(rest)
 	}
 	return jobs + " KERNELRELEASE=" + w.Key.Kernel + rest
 }
 
 func (w *work) make(ctx context.Context) error {
-	if w.Server != nil {
-		if err := w.Server.Acquire(ctx); err != nil {
-			return err
-		}
-		defer w.Server.Release()
-	}
 	line := w.makeLine()
+	release, err := w.acquire(ctx, line)
+	if err != nil {
+		return err
+	}
+	defer release()
 	w.record.Make = line
 	if err := w.command(ctx, "Building module(s)", line); err != nil {
 		return w.failed(ctx, Make, fmt.Sprintf("compiling %s for kernel %s (%s) failed", w.Key.ID, w.Key.Kernel, w.Key.Arch), line, err)

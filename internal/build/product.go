@@ -9,8 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"time"
 
+	"dkms-go/internal/ko"
 	"dkms-go/internal/state"
 )
 
@@ -47,14 +50,65 @@ func (w *work) gather(ctx context.Context) error {
 		if !w.Conf.ObjectApplies(i, w.Facts).OK {
 			continue
 		}
-		made := Object{Index: i, Path: o.BuiltDir + o.Built + ".ko"}
-		if made.Data, err = w.Finish.stripped(ctx, w, filepath.Join(w.dir, made.Path), o.Strip); err != nil {
-			return err
+		w.product.Objects = append(w.product.Objects, Object{Index: i, Path: o.BuiltDir + o.Built + ".ko"})
+	}
+	return w.readObjects(ctx)
+}
+
+// readObjects reads the objects of the product and strips those of which the
+// conf wants it, as many at a time as there are processors. Files are read, and
+// strip(1) is run, by this thread (run.Private).
+func (w *work) readObjects(ctx context.Context) error {
+	objects := w.product.Objects
+	errs := make([]error, len(objects))
+	var side sideBySide
+	for i := range objects {
+		made := &objects[i]
+		var err error
+		if made.Data, err = os.ReadFile(filepath.Join(w.dir, made.Path)); err != nil {
+			errs[i] = fmt.Errorf("reading an object: %w", err)
+			break
 		}
-		w.product.Objects = append(w.product.Objects, made)
+		if w.Conf.Objects[made.Index].Strip && !w.Finish.Clang {
+			side.do(func() { made.Data, errs[i] = ko.Strip(made.Data) })
+		}
+	}
+	side.wait()
+	for i, made := range objects {
+		unsupported := errors.Is(errs[i], ko.ErrUnsupported)
+		if errs[i] != nil && !unsupported {
+			return errs[i]
+		}
+		if unsupported || w.Conf.Objects[made.Index].Strip && w.Finish.Clang {
+			var err error
+			if objects[i].Data, err = w.Finish.strip(ctx, w, filepath.Join(w.dir, made.Path)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
+
+// sideBySide does things on other goroutines, as many at a time as there are
+// processors. The zero value is ready.
+type sideBySide struct {
+	turns chan struct{}
+	all   sync.WaitGroup
+}
+
+// do starts one thing as soon as there is a processor for it.
+func (s *sideBySide) do(fn func()) {
+	if s.turns == nil {
+		s.turns = make(chan struct{}, runtime.GOMAXPROCS(0))
+	}
+	s.turns <- struct{}{}
+	s.all.Go(func() {
+		fn()
+		<-s.turns
+	})
+}
+
+func (s *sideBySide) wait() { s.all.Wait() }
 
 // Restore puts the product of an earlier build with the same inputs into its
 // place as Run does with what it builds: signed and compressed as Finish says,

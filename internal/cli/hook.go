@@ -34,14 +34,13 @@ func hook(ctx context.Context, c *command) error {
 	return c.engine.Hook(ctx, words[0], words[1:], c.io.In)
 }
 
-// harmless shows an error that came before a hook could begin, such as one in
-// framework.conf, and forgets it for hooks that must end well.
+// harmless is action.Harmless for an error that came before a hook could begin, such
+// as one in framework.conf, and only for hooks that must end well.
 func (c *command) harmless(err error) error {
 	if c.verb.Name != "hook" || len(c.args.rest) == 0 || !action.HarmlessHook(c.args.rest[0]) {
 		return err
 	}
-	finish(err, c.io)
-	return nil
+	return action.Harmless(err, func(f *action.Failure) { explain(c.io.Err, f) })
 }
 
 // hookHelp lists the hooks.

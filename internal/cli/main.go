@@ -12,13 +12,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/altroot"
+	"dkms-go/internal/capacity"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/host"
 	"dkms-go/internal/kernel"
@@ -273,7 +273,7 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 	if _, ok := conf.ParseSize(fw.Vars.Get("result_cache_size")); !ok && fw.Vars.Get("result_cache_size") != "" {
 		fmt.Fprintf(c.io.Err, "Warning: result_cache_size is %q in framework.conf, which is no number of bytes such as 500M; using %s\n", fw.Vars.Get("result_cache_size"), conf.DefaultCacheSize)
 	}
-	s.Jobs, s.Tokens, err = jobs(a, fw, c.io.Err)
+	err = jobs(a, &s, c.io.Err)
 	if err == nil && a.kernelTree != "" {
 		err = takeTree(a, &s)
 	}
@@ -316,27 +316,29 @@ func absolute(path string) string {
 	return path
 }
 
-// jobs returns make's -j argument and the number of jobs over all builds. A
-// setting that is no number is passed over with a warning, an option is refused.
-func jobs(a *args, fw conf.Framework, warn io.Writer) (j string, tokens int, err error) {
-	cpus := runtime.NumCPU()
-	given := fw.ParallelJobs
+// jobs sets make's -j argument and the number of jobs over all builds. A setting
+// that is no number is passed over with a warning, an option is refused.
+func jobs(a *args, s *action.Settings, warn io.Writer) error {
+	cpus := capacity.CPUs()
+	given := s.Framework.ParallelJobs
 	if a.set["-j"] {
 		given = a.jobs
 	}
+	s.Jobs, s.Tokens = strconv.Itoa(cpus), cpus
 	if given == "" {
-		return strconv.Itoa(cpus), cpus, nil
+		return nil
 	}
 	switch n, err := strconv.Atoi(given); {
 	case err == nil && n == 0:
-		return "", cpus, nil
+		s.Jobs, s.JobsGiven = "", true
 	case err == nil && n > 0:
-		return strconv.Itoa(n), n, nil
+		s.Jobs, s.Tokens, s.JobsGiven = strconv.Itoa(n), n, true
 	case a.set["-j"]:
-		return "", 0, usageError("%q is not a number of jobs", given)
+		return usageError("%q is not a number of jobs", given)
+	default:
+		fmt.Fprintf(warn, "Warning: parallel_jobs is %q in framework.conf or the environment, which is no number; using %d\n", given, cpus)
 	}
-	fmt.Fprintf(warn, "Warning: parallel_jobs is %q in framework.conf or the environment, which is no number; using %d\n", given, cpus)
-	return strconv.Itoa(cpus), cpus, nil
+	return nil
 }
 
 func lookup(environ []string, name string) string {

@@ -67,9 +67,11 @@ func (c *command) filters() []action.Filter {
 
 // statusRow prints one row, and what is to be said of a broken module in its place.
 func (c *command) statusRow(out *bufio.Writer, row action.Standing) error {
-	if _, err := out.WriteString(statusLine(row) + "\n"); err != nil || row.State != action.StateBroken {
-		return err
+	statusLine(out, row)
+	if row.State != action.StateBroken {
+		return out.WriteByte('\n') // has the error of any write before
 	}
+	out.WriteByte('\n')
 	if err := out.Flush(); err != nil {
 		return err
 	}
@@ -81,25 +83,30 @@ func (c *command) statusRow(out *bufio.Writer, row action.Standing) error {
 	return nil
 }
 
-// statusLine is upstream's line, which many programs read.
-func statusLine(s action.Standing) string {
-	if s.State == action.StateAdded || s.State == action.StateBroken {
-		return s.Key.ID.String() + ": " + string(s.State)
+// statusLine writes upstream's line, which many programs read.
+func statusLine(out *bufio.Writer, s action.Standing) {
+	write := func(words ...string) {
+		for _, w := range words {
+			out.WriteString(w)
+		}
 	}
-	line := s.Key.Module + "/" + s.Key.Version + ", " + s.Key.Kernel + ", " + s.Key.Arch + ": " + string(s.State)
+	if s.State == action.StateAdded || s.State == action.StateBroken {
+		write(s.Key.Module, "/", s.Key.Version, ": ", string(s.State))
+		return
+	}
+	write(s.Key.Module, "/", s.Key.Version, ", ", s.Key.Kernel, ", ", s.Key.Arch, ": ", string(s.State))
 	if s.Originals {
-		line += " (Original modules exist)"
+		write(" (Original modules exist)")
 	}
 	switch {
 	case s.Missing:
-		line += " (Built modules are missing in the kernel modules folder)"
+		write(" (Built modules are missing in the kernel modules folder)")
 	case s.Differs:
-		line += " (Differences between built and installed modules)"
+		write(" (Differences between built and installed modules)")
 	}
 	if len(s.Stale) > 0 {
-		line += " (Stale: changed since it was built: " + strings.Join(s.Stale, ", ") + ")"
+		write(" (Stale: changed since it was built: ", strings.Join(s.Stale, ", "), ")")
 	}
-	return line
 }
 
 // StatusSchema names the form of `status --json`. Fields may be added to it;

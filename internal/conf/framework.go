@@ -44,6 +44,8 @@ type Framework struct {
 	// ResultCache is the bound of the result cache in bytes: result_cache_size,
 	// 0 for result_cache=off. A size that can't be understood is the default.
 	ResultCache int64
+	// DepmodOnly is on for module_index=depmod: depmod makes every index.
+	DepmodOnly bool
 	// Vars are all variables after evaluation.
 	Vars Vars
 }
@@ -55,7 +57,7 @@ func frameworkNames() []string {
 		"verbose", "symlink_modules", "autoinstall_all_kernels", "modprobe_on_install", "parallel_jobs",
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
 		"sign_file", "mok_signing_key", "mok_certificate", "try_sign_modules",
-		"failure_policy", "boot_gate", "initramfs", "result_cache", "result_cache_size",
+		"failure_policy", "boot_gate", "initramfs", "module_index", "result_cache", "result_cache_size",
 	}
 }
 
@@ -83,6 +85,9 @@ func (l *Loader) Framework(ctx context.Context, kernel string) (Framework, error
 	if err != nil {
 		return Framework{}, err
 	}
+	if v, ok := l.plainFramework(files); ok {
+		return newFramework(v), nil
+	}
 	e := l.newEvaluation(frameworkNames(), files)
 	e.shell = map[string]string{"kernelver": kernel}
 	e.values = l.frameworkDefaults()
@@ -99,6 +104,54 @@ func (l *Loader) Framework(ctx context.Context, kernel string) (Framework, error
 	}
 	return fw, nil
 }
+
+// plainFramework returns what files give that hold nothing but comments and plain
+// values for known names, as most do: that takes no shell.
+func (l *Loader) plainFramework(files []confFile) (Vars, bool) {
+	environ := l.Environ
+	if environ == nil {
+		environ = os.Environ()
+	}
+	if slices.ContainsFunc(environ, func(kv string) bool { return strings.HasPrefix(kv, "DKMS_DIRECTIVE") }) {
+		return nil, false
+	}
+	v, names := l.frameworkDefaults(), frameworkNames()
+	for _, f := range files {
+		for line := range strings.Lines(f.text) {
+			line = strings.TrimLeft(strings.TrimRight(line, " \t\n"), " \t")
+			if line == "" || line[0] == '#' && !strings.ContainsRune(line, 0) {
+				continue
+			}
+			name, value, ok := strings.Cut(line, "=")
+			if value, plain := plainValue(value); ok && plain && slices.Contains(names, name) {
+				delete(v, name)
+				v.set(name, 0, value)
+				continue
+			}
+			return nil, false
+		}
+	}
+	for _, a := range v { // with any file, what was set before is evaluated again
+		if _, plain := plainValue(`"` + a.Scalar() + `"`); !plain && len(files) > 0 {
+			return nil, false
+		}
+	}
+	return v, true
+}
+
+// plainValue returns what the shell makes of the text behind an assignment's "=" if
+// that is a single word, or in quotes some with one space between, all of
+// characters that mean only themselves.
+func plainValue(text string) (value string, ok bool) {
+	value, safe := text, safeText
+	if n := len(text); n >= 2 && (text[0] == '"' || text[0] == '\'') && text[n-1] == text[0] {
+		value, safe = text[1:n-1], safeText+" "
+	}
+	spaced := strings.HasPrefix(value, " ") || strings.HasSuffix(value, " ") || strings.Contains(value, "  ")
+	return value, strings.Trim(value, safe) == "" && !spaced
+}
+
+const safeText = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+:,@%="
 
 // frameworkFiles returns the existing files in the order of evaluation.
 func (l *Loader) frameworkFiles() ([]string, error) {
@@ -173,6 +226,7 @@ func newFramework(v Vars) Framework {
 		TrySignModules: v.Get("try_sign_modules"), Vars: v,
 		Policy: policy, BootGate: v.Get("boot_gate") == "on", Initramfs: v.Get("initramfs") != "off",
 		ResultCache: cacheBound(v),
+		DepmodOnly:  v.Get("module_index") == "depmod",
 	}
 }
 

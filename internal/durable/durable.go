@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // Replace gives the file path a new content: written beside it, synced, renamed
@@ -44,6 +45,24 @@ func ReplaceParts(path string, parts [][]byte, mode fs.FileMode) error {
 		return errors.Join(err, os.Remove(aside))
 	}
 	return Sync(dir)
+}
+
+// SyncAll does as Sync for each path, at the same time: a journalling file
+// system then writes its journal once for many of them.
+func SyncAll(paths []string) error {
+	const most = 16
+	errs := make([]error, len(paths))
+	turns := make(chan struct{}, most)
+	var all sync.WaitGroup
+	for i, path := range paths {
+		turns <- struct{}{}
+		all.Go(func() {
+			errs[i] = Sync(path)
+			<-turns
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // Sync waits until a file's content, or a directory's entries, are on the disk

@@ -57,6 +57,8 @@ type Paths struct {
 	KbuildDir string
 	// Proc is the proc file system.
 	Proc string
+	// Cgroup is where control groups are mounted (cgroups(7)).
+	Cgroup string
 	// SysDevices is the tree that is searched for modalias files.
 	SysDevices string
 	// ApportHook is Ubuntu's crash reporter and the hook run for a failed
@@ -108,6 +110,7 @@ func Default() Paths {
 		PortageConf:         "/etc/portage/make.conf",
 		KbuildDir:           "/usr/lib/linux-kbuild-",
 		Proc:                "/proc",
+		Cgroup:              "/sys/fs/cgroup",
 		SysDevices:          "/sys/devices",
 		Apport:              "/usr/share/apport/apport",
 		ApportHook:          "/usr/share/apport/package-hooks/dkms_packages.py",

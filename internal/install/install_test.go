@@ -562,7 +562,7 @@ func TestFind(t *testing.T) {
 func TestRefresh(t *testing.T) {
 	p := newPlace(t, "a")
 	ctx := context.Background()
-	if ran, err := Refresh(ctx, p.Paths, kernel, os.Environ()); ran || err != nil {
+	if ran, err := Refresh(ctx, p.Paths, kernel, os.Environ(), false); ran.Ran || err != nil {
 		t.Error("depmod for a kernel without an image", ran, err)
 	}
 	xz, err := ko.Compress(compiled(t, "license=GPL", "alias=pci:v0001*"), ko.XZ)
@@ -571,7 +571,7 @@ func TestRefresh(t *testing.T) {
 	}
 	p.has("updates/dkms/a.ko.xz", string(xz))
 	p.has("modules.dep", "stale")
-	if ran, err := Refresh(ctx, p.Paths, kernel, os.Environ()); !ran || err != nil {
+	if ran, err := Refresh(ctx, p.Paths, kernel, os.Environ(), false); !ran.Ran || err != nil {
 		t.Fatal(ran, err)
 	}
 	files := p.files()
@@ -585,7 +585,7 @@ func TestRefresh(t *testing.T) {
 	if err := os.RemoveAll(p.tree("updates")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Refresh(ctx, p.Paths, kernel, os.Environ()); err != nil {
+	if _, err := Refresh(ctx, p.Paths, kernel, os.Environ(), false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(p.tree("modules.dep")); err == nil {
@@ -601,8 +601,8 @@ func TestRefreshFails(t *testing.T) {
 	if err := os.Chmod(bin+"/depmod", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ran, err := Refresh(context.Background(), p.Paths, kernel, append(os.Environ(), "PATH="+bin))
-	if !ran || err == nil || !strings.Contains(err.Error(), kernel) {
+	ran, err := Refresh(context.Background(), p.Paths, kernel, append(os.Environ(), "PATH="+bin), false)
+	if !ran.Ran || err == nil || !strings.Contains(err.Error(), kernel) {
 		t.Error(ran, err)
 	}
 	p.wants("modules.dep=stale")

@@ -11,24 +11,63 @@ import (
 	"path/filepath"
 
 	"dkms-go/internal/host"
+	"dkms-go/internal/modindex"
 	"dkms-go/internal/run"
 )
 
-// Refresh brings a kernel's module index up to date with depmod(8), once after
-// all changes. A kernel without modules.dep has no image installed: nothing is
-// made for it. When the last object of a removed kernel has gone, the empty
-// index goes too. It returns whether depmod was run.
-func Refresh(ctx context.Context, p host.Paths, release string, env []string) (bool, error) {
+// Refreshed says how a module index was brought up to date.
+type Refreshed struct {
+	// Ran is false for a kernel without an image: nothing was done.
+	Ran bool
+	// How is a sentence for people: by dkms itself or by depmod, and why.
+	How string
+}
+
+// Refresh brings a kernel's module index up to date, once after all changes:
+// in process if modindex can make the same index as depmod(8), else, and always
+// if depmodOnly is set, with depmod. A kernel without modules.dep has no image
+// installed: nothing is made for it. When the last object of a removed kernel
+// has gone, the empty index goes too.
+func Refresh(ctx context.Context, p host.Paths, release string, env []string, depmodOnly bool) (Refreshed, error) {
 	tree := p.KernelTree(release)
 	index := filepath.Join(tree, "modules.dep")
 	if _, err := os.Stat(index); errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return Refreshed{}, nil
 	}
+	req := modindex.Request{Tree: tree, Release: release, Cache: filepath.Join(p.Cache, "index"), Config: p.DepmodDirs, Env: env}
+	out := Refreshed{Ran: true, How: "depmod was run: framework.conf says so"}
+	var err error
+	if !depmodOnly {
+		out.How, err = updateIndex(ctx, req)
+	}
+	if depmodOnly || err != nil {
+		if err := depmod(ctx, p, release, env); err != nil {
+			return out, err
+		}
+	}
+	if fi, err := os.Stat(index); err == nil && fi.Size() == 0 {
+		modindex.Forget(req)
+		return out, dropIndex(tree)
+	}
+	return out, nil
+}
+
+// updateIndex makes the index in process. After an error depmod shall do it.
+func updateIndex(ctx context.Context, req modindex.Request) (how string, err error) {
+	res, err := modindex.Update(ctx, req)
+	if err != nil {
+		return "depmod was run: " + err.Error(), err
+	}
+	return fmt.Sprintf("module index made by dkms: %d of %d objects read, %d files changed", res.Read, res.Objects, res.Written), nil
+}
+
+// depmod runs depmod(8) for all objects of a kernel.
+func depmod(ctx context.Context, p host.Paths, release string, env []string) error {
 	argv := []string{"depmod", "-a", release}
 	if p.InstallTree != host.Default().InstallTree {
 		base, cleanup, err := depmodBase(p)
 		if err != nil {
-			return false, err
+			return err
 		}
 		defer cleanup()
 		argv = append(argv, "-b", base)
@@ -37,12 +76,9 @@ func Refresh(ctx context.Context, p host.Paths, release string, env []string) (b
 		argv = append(argv, "-F", p.SystemMap(release))
 	}
 	if out, err := (run.Cmd{Argv: argv, Env: env}).Output(ctx); err != nil {
-		return true, fmt.Errorf("updating the module index of kernel %s: %w%s", release, err, out)
+		return fmt.Errorf("updating the module index of kernel %s: %w%s", release, err, out)
 	}
-	if fi, err := os.Stat(index); err == nil && fi.Size() == 0 {
-		return true, dropIndex(tree)
-	}
-	return true, nil
+	return nil
 }
 
 // depmodBase makes a directory in which depmod finds the install tree at the

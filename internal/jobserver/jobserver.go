@@ -35,6 +35,8 @@ const maxTokens = 4096
 // Server hands out tokens. Its methods are safe for concurrent use.
 type Server struct {
 	tokens int
+	// proc is set for the form that makes open by a name.
+	proc string
 	// own is our side of the pipe, read and write the descriptors of the
 	// makes. They are opened apart: make switches its own to non-blocking.
 	own, read, write *os.File
@@ -48,7 +50,12 @@ type Server struct {
 // New returns a server with 1 to 4096 tokens. Its pipe has a name, in a private
 // directory below the directory for temporary files, only until it is open: a
 // killed process leaves nothing behind.
-func New(tokens int) (*Server, error) {
+//
+// If proc is where proc(5) is mounted, and not "", makes open the pipe by a name
+// instead of inheriting it, which reaches also those whose parent closes what it
+// doesn't know. GNU make 4.4 is the first that can (its NEWS; CanName). The name
+// is that of our descriptor (proc_pid_fd(5)): it ends with this process.
+func New(tokens int, proc string) (*Server, error) {
 	if tokens < 1 || tokens > maxTokens {
 		return nil, fmt.Errorf("making a jobserver: %d tokens, want 1 to %d", tokens, maxTokens)
 	}
@@ -57,7 +64,7 @@ func New(tokens int) (*Server, error) {
 		return nil, fmt.Errorf("making a jobserver: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	s := &Server{tokens: tokens, turn: make(chan struct{}, 1)}
+	s := &Server{tokens: tokens, proc: proc, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	if err := s.open(filepath.Join(dir, "fifo")); err != nil {
 		s.Close()
@@ -95,15 +102,33 @@ func openBlocking(path string, mode int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// Acquire waits for the token that a make about to start owns. The error is
-// the cause of ctx, or that the server is closed.
-func (s *Server) Acquire(ctx context.Context) error {
+// Acquire waits for the token that a make about to start owns, or for as many as
+// it will run jobs without asking, and returns what gives them back. More than
+// there are count as all. The error is the cause of ctx, or that the server is
+// closed.
+func (s *Server) Acquire(ctx context.Context, n int) (release func() error, err error) {
+	n = min(max(n, 1), s.tokens)
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-s.turn:
+		return nil, context.Cause(ctx)
+	case <-s.turn: // two that wait for several must not each have half of them
 	}
 	defer func() { s.turn <- struct{}{} }()
+	for got := range n {
+		if err := s.take(ctx); err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return nil, errors.Join(err, s.put(got))
+		}
+	}
+	s.mu.Lock()
+	s.held += n
+	s.mu.Unlock()
+	return sync.OnceValue(func() error { return s.release(n) }), nil
+}
+
+// take reads one token; the caller has the turn.
+func (s *Server) take(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
@@ -119,26 +144,19 @@ func (s *Server) Acquire(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("waiting for a job token: %w", err)
 	}
-	s.mu.Lock()
-	s.held++
-	s.mu.Unlock()
 	return nil
 }
 
-// Release gives back the token of a make that has ended. When it was the last
+// release gives back the tokens of a make that has ended. When it was the last
 // one running, the tokens of the server are restored.
-func (s *Server) Release() error {
+func (s *Server) release(n int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.held -= n
 	if s.held == 0 {
-		return errors.New("returning a job token: none was taken")
+		n = s.tokens - s.queued()
 	}
-	s.held--
-	missing := 1
-	if s.held == 0 {
-		missing = s.tokens - s.queued()
-	}
-	if err := s.put(missing); err != nil {
+	if err := s.put(n); err != nil {
 		return fmt.Errorf("returning a job token: %w", err)
 	}
 	return nil
@@ -164,10 +182,23 @@ func (s *Server) put(n int) error {
 }
 
 // Env returns what a make gets: the value of MAKEFLAGS, and the files that
-// must be its file descriptors 3 and 4. This form is read by every GNU make
-// since 4.2; the command must not give -j. The files stay the server's.
+// must be its file descriptors 3 and 4, none if it has a name. The form with
+// descriptors is read by every GNU make since 4.2; the command must not give -j.
+// The files stay the server's.
 func (s *Server) Env() (makeflags string, files []*os.File) {
-	return " -j" + strconv.Itoa(s.tokens) + " --jobserver-auth=3,4", []*os.File{s.read, s.write}
+	makeflags = " -j" + strconv.Itoa(s.tokens) + " --jobserver-auth="
+	if s.proc != "" {
+		return makeflags + fmt.Sprintf("fifo:%s/%d/fd/%d", s.proc, os.Getpid(), s.read.Fd()), nil
+	}
+	return makeflags + "3,4", []*os.File{s.read, s.write}
+}
+
+// CanName reports whether the make that prints version of itself can open the
+// pipe by a name.
+func CanName(version string) bool {
+	var major, minor int
+	_, err := fmt.Sscanf(version, "GNU Make %d.%d", &major, &minor)
+	return err == nil && (major > 4 || major == 4 && minor >= 4)
 }
 
 // Close closes the pipe. Makes that still run keep their tokens.

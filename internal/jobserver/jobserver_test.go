@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +31,7 @@ h1 h2 h3 h4: ; @echo started; sleep 600
 
 func newServer(t *testing.T, tokens int) *Server {
 	t.Helper()
-	s, err := New(tokens)
+	s, err := New(tokens, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,11 +91,12 @@ func TestMakesShareTokens(t *testing.T) {
 				var out bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &out, &out
 				wg.Go(func() {
-					if err := s.Acquire(t.Context()); err != nil {
+					release, err := s.Acquire(t.Context(), 1)
+					if err != nil {
 						t.Error(err)
 						return
 					}
-					defer s.Release()
+					defer release()
 					if err := cmd.Run(t.Context()); err != nil || strings.Contains(out.String(), "warning") {
 						t.Errorf("%v\n%s", err, out.String())
 					}
@@ -114,7 +117,8 @@ func TestMakesShareTokens(t *testing.T) {
 // Tokens that a killed make had are back when no make runs.
 func TestKilledMake(t *testing.T) {
 	s := newServer(t, 4)
-	if err := s.Acquire(t.Context()); err != nil {
+	release, err := s.Acquire(t.Context(), 1)
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -129,7 +133,7 @@ func TestKilledMake(t *testing.T) {
 	if got := s.queued(); got == 3 {
 		t.Fatal("no token was lost: this test tests nothing")
 	}
-	if err := s.Release(); err != nil {
+	if err := release(); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.queued(); got != 4 {
@@ -153,54 +157,110 @@ func (c *counter) Write(p []byte) (int, error) {
 
 func TestAcquireWaits(t *testing.T) {
 	s := newServer(t, 1)
-	if err := s.Acquire(t.Context()); err != nil {
+	release, err := s.Acquire(t.Context(), 1)
+	if err != nil {
 		t.Fatal(err)
 	}
 	reason := errors.New("reason")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	results := make(chan error)
 	for range 3 {
-		go func() { results <- s.Acquire(ctx) }()
+		go func() {
+			_, err := s.Acquire(ctx, 1)
+			results <- err
+		}()
 	}
 	cancel(reason)
 	for range 3 {
-		if err := <-results; err != reason {
+		if err := <-results; !errors.Is(err, reason) {
 			t.Errorf("cancelled: %v", err)
 		}
 	}
-	go func() { results <- s.Acquire(t.Context()) }()
-	if err := s.Release(); err != nil {
-		t.Fatal(err)
+	go func() {
+		release, err := s.Acquire(t.Context(), 1)
+		if err == nil {
+			err = release()
+		}
+		results <- err
+	}()
+	for range 2 { // the second gives nothing back
+		if err := release(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := <-results; err != nil {
 		t.Error(err)
-	}
-	if err := s.Release(); err != nil {
-		t.Error(err)
-	}
-	if err := s.Release(); err == nil {
-		t.Error("released without a token")
 	}
 	if got := s.queued(); got != 1 {
 		t.Errorf("%d tokens, want 1", got)
 	}
 }
 
+// Those that want all tokens get them one after another, and one that gives up
+// gives back what it had.
+func TestAcquireSeveral(t *testing.T) {
+	s := newServer(t, 3)
+	var wg sync.WaitGroup
+	var holding atomic.Int32
+	for range 20 {
+		wg.Go(func() {
+			release, err := s.Acquire(t.Context(), 7)
+			if err != nil || holding.Add(1) != 1 {
+				t.Errorf("%v, or another has tokens too", err)
+			}
+			holding.Add(-1)
+			release()
+		})
+	}
+	wg.Wait()
+	one, err := s.Acquire(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		_, err := s.Acquire(ctx, 3)
+		ended <- err
+	}()
+	for s.queued() > 0 {
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) || s.queued() != 2 {
+		t.Errorf("%v, %d tokens", err, s.queued())
+	}
+	if err := one(); err != nil || s.queued() != 3 {
+		t.Errorf("%v, %d tokens", err, s.queued())
+	}
+}
+
+func TestCanName(t *testing.T) {
+	for version, want := range map[string]bool{
+		"GNU Make 4.3\nBuilt for x86_64-pc-linux-gnu": false, "GNU Make 4.4.1\nBuilt for": true, "GNU Make 4.10": true,
+		"GNU Make 5.0": true, "GNU Make 3.82": false, "": false, "bmake": false,
+	} {
+		if got := CanName(version); got != want {
+			t.Errorf("%q: %v", version, got)
+		}
+	}
+}
+
 func TestNewErrors(t *testing.T) {
 	for _, tokens := range []int{-1, 0, maxTokens + 1} {
-		if _, err := New(tokens); err == nil {
+		if _, err := New(tokens, ""); err == nil {
 			t.Errorf("New(%d) succeeded", tokens)
 		}
 	}
 	t.Setenv("TMPDIR", "/no/such")
-	if _, err := New(1); err == nil {
+	if _, err := New(1, ""); err == nil {
 		t.Error("no error without a directory for temporary files")
 	}
 }
 
 func TestCloseRemoves(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	s, err := New(1)
+	s, err := New(1, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +270,7 @@ func TestCloseRemoves(t *testing.T) {
 	if left, _ := os.ReadDir(os.TempDir()); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	if err := s.Acquire(t.Context()); err == nil {
+	if _, err := s.Acquire(t.Context(), 1); err == nil {
 		t.Error("token from a closed server")
 	}
 }

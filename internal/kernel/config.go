@@ -31,7 +31,7 @@ func ReadConfig(path string) (Config, error) {
 // ParseConfig takes the lines CONFIG_NAME=value of text and passes over all
 // others. As in kconfig, the last line of a symbol counts.
 func ParseConfig(text string) Config {
-	c := Config{}
+	c := make(Config, strings.Count(text, "\nCONFIG_")+1)
 	for line := range strings.Lines(text) {
 		name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), "=")
 		if !ok || !isSymbol(name) {
@@ -72,12 +72,15 @@ func readText(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxText+1))
-	if err != nil {
+	var text strings.Builder
+	if info, err := f.Stat(); err == nil {
+		text.Grow(int(min(info.Size(), maxText)))
+	}
+	if _, err := io.Copy(&text, io.LimitReader(f, maxText+1)); err != nil {
 		return "", err
 	}
-	if len(data) > maxText {
+	if text.Len() > maxText {
 		return "", fmt.Errorf("%s has more than %d bytes", path, maxText)
 	}
-	return string(data), nil
+	return text.String(), nil
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +32,13 @@ type Kernel struct {
 	// KernelVariables is true if SourceDir has a makefile named
 	// .kernelvariables, which then names the compiler.
 	KernelVariables bool
+
+	// config reads ConfigFile once, of a kernel from Find; else it is nil.
+	config *onceConfig
 }
+
+// onceConfig keeps kernels comparable, which functions aren't.
+type onceConfig struct{ read func() (Config, error) }
 
 // Options are choices of the command line; what is empty gets its default.
 type Options struct {
@@ -51,6 +58,7 @@ func Find(p host.Paths, release, arch string, o Options) Kernel {
 		k.ConfigFile = configFile(k.SourceDir)
 	}
 	k.KernelVariables = isFile(k.Variables())
+	k.config = &onceConfig{sync.OnceValues(func() (Config, error) { return ReadConfig(k.ConfigFile) })}
 	return k
 }
 
@@ -79,9 +87,15 @@ func (k Kernel) HasImage(p host.Paths) bool {
 	return slices.ContainsFunc(signs, exists)
 }
 
-// Config reads the kernel's configuration. The error wraps fs.ErrNotExist if
-// it has none.
-func (k Kernel) Config() (Config, error) { return ReadConfig(k.ConfigFile) }
+// Config returns the kernel's configuration, as it was at the first call for a
+// kernel that Find returned; don't change it. The error wraps fs.ErrNotExist
+// if it has none.
+func (k Kernel) Config() (Config, error) {
+	if k.config == nil {
+		return ReadConfig(k.ConfigFile)
+	}
+	return k.config.read()
+}
 
 // SigHash returns the digest that the kernel's objects are signed with
 // (CONFIG_MODULE_SIG_HASH); false says that it doesn't know signatures, or

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"maps"
 	"slices"
+	"unsafe"
 )
 
 // table is the content of a store's file, as it is there:
@@ -21,7 +22,7 @@ import (
 //
 // Numbers are little-endian, offsets count from the start of the file. Nothing
 // is copied out of it at the start: a run looks up what it needs.
-type table []byte
+type table string
 
 const (
 	magic      = "dkmsmem1"
@@ -30,66 +31,71 @@ const (
 	maxEntries = 1 << 18
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// parseTable returns data if it is a whole table, else an empty one.
+// parseTable returns data if it is a whole table, else an empty one. data must
+// not be changed any more.
 func parseTable(data []byte) table {
 	if len(data) < headSize || string(data[:len(magic)]) != magic {
-		return nil
+		return ""
 	}
-	t := table(data)
-	if binary.LittleEndian.Uint32(data[len(magic):]) != crc32.Checksum(data[len(magic)+4:], castagnoli) {
-		return nil
+	if binary.LittleEndian.Uint32(data[len(magic):]) != crc32.Checksum(data[len(magic)+4:], crc32.MakeTable(crc32.Castagnoli)) {
+		return ""
 	}
+	t := table(unsafe.String(&data[0], len(data)))
 	if t.count() > maxEntries || headSize+t.count()*entrySize > len(t) {
-		return nil
+		return ""
 	}
 	return t
+}
+
+// number returns the number at an offset.
+func (t table) number(at int) uint32 {
+	return uint32(t[at]) | uint32(t[at+1])<<8 | uint32(t[at+2])<<16 | uint32(t[at+3])<<24
 }
 
 func (t table) count() int {
 	if len(t) < headSize {
 		return 0
 	}
-	return int(binary.LittleEndian.Uint32(t[headSize-4:]))
+	return int(t.number(headSize - 4))
 }
 
-// entry returns the i-th key and its value; nil for one that isn't in the file.
-func (t table) entry(i int) (key, value []byte) {
-	e := t[headSize+i*entrySize:][:entrySize]
-	key = e[:len(Digest{})]
-	from, size := uint64(binary.LittleEndian.Uint32(e[len(key):])), uint64(binary.LittleEndian.Uint32(e[len(key)+4:]))
+// entry returns the i-th key and its value; whole is false for a value that isn't
+// in the file.
+func (t table) entry(i int) (key, value string, whole bool) {
+	at := headSize + i*entrySize
+	behind := at + len(Digest{})
+	from, size := uint64(t.number(behind)), uint64(t.number(behind+4))
 	if from+size > uint64(len(t)) {
-		return key, nil
+		return string(t[at:behind]), "", false
 	}
-	return key, t[from : from+size : from+size]
+	return string(t[at:behind]), string(t[from : from+size]), true
 }
 
-func (t table) find(key Digest) ([]byte, bool) {
+func (t table) find(key Digest) (string, bool) {
 	low, high := 0, t.count()
 	for low < high {
 		middle := (low + high) / 2
-		k, v := t.entry(middle)
-		switch bytes.Compare(k, key[:]) {
-		case 0:
-			return v, v != nil
-		case -1:
+		k, v, whole := t.entry(middle)
+		switch {
+		case k == string(key[:]):
+			return v, whole
+		case k < string(key[:]):
 			low = middle + 1
 		default:
 			high = middle
 		}
 	}
-	return nil, false
+	return "", false
 }
 
 // merge returns the table with what is fresh added. One that has grown too large
 // begins anew: what is for modules and kernels long gone would stay otherwise.
-func (t table) merge(fresh map[Digest][]byte) []byte {
-	all := map[Digest][]byte{}
+func (t table) merge(fresh map[Digest]string) []byte {
+	all := map[Digest]string{}
 	if t.count()+len(fresh) <= maxEntries {
 		for i := range t.count() {
-			if k, v := t.entry(i); v != nil {
-				all[Digest(k)] = v
+			if k, v, whole := t.entry(i); whole {
+				all[Digest([]byte(k))] = v
 			}
 		}
 	}
@@ -108,6 +114,6 @@ func (t table) merge(fresh map[Digest][]byte) []byte {
 	for _, k := range keys {
 		out = append(out, all[k]...)
 	}
-	binary.LittleEndian.PutUint32(out[len(magic):], crc32.Checksum(out[len(magic)+4:], castagnoli))
+	binary.LittleEndian.PutUint32(out[len(magic):], crc32.Checksum(out[len(magic)+4:], crc32.MakeTable(crc32.Castagnoli)))
 	return out
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 const (
@@ -128,6 +129,7 @@ func (f *facts) save(req Request) {
 	}
 	path := cacheFile(req)
 	aside := fmt.Sprintf("%s.%016x.dkms-new", path, rand.Uint64())
+	dropOthers(req.Cache, filepath.Base(path))
 	// Not synced: what a power cut leaves of it has a wrong checksum.
 	if err := os.WriteFile(aside, f.encode(req.Tree), 0o644); err == nil {
 		err = os.Rename(aside, path)
@@ -136,6 +138,45 @@ func (f *facts) save(req Request) {
 		}
 	}
 	os.Remove(aside)
+}
+
+// Forget removes a tree's cache.
+func Forget(req Request) {
+	if tree, err := filepath.Abs(req.Tree); err == nil && req.Cache != "" {
+		req.Tree = tree
+		os.Remove(cacheFile(req))
+	}
+}
+
+// dropOthers removes the caches of trees that are gone, and what isn't a cache.
+func dropOthers(dir, own string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		info, err := e.Info()
+		if err != nil || e.Name() == own || time.Since(info.ModTime()) < time.Hour {
+			continue
+		}
+		if _, err := os.Stat(treeOf(path)); err != nil {
+			os.Remove(path)
+		}
+	}
+}
+
+// treeOf reads the tree's path out of a cache, "" if it isn't one.
+func treeOf(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	head := make([]byte, len(magic)+4+maxPath)
+	n, _ := io.ReadFull(f, head)
+	if n < len(magic)+4 || string(head[:len(magic)]) != magic {
+		return ""
+	}
+	d := &decoder{rest: string(head[len(magic)+4 : n])}
+	return d.text()
 }
 
 // encode writes the facts: the magic, a CRC-32C of what follows, then the tree,

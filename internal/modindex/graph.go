@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,7 +62,7 @@ func (f *facts) ordered(tree string) ([]int, error) {
 	}
 	place := make([]int, len(f.records))
 	for i := range f.records {
-		place[i] = len(line) + 1
+		place[i] = math.MaxInt
 		if o := f.records[i].object; line != nil && o.out == o.rel {
 			// What would be the name of the object, uncompressed.
 			if n, ok := line[o.rel[:o.base+len(o.name)+len(".ko")]]; ok {
@@ -70,7 +71,7 @@ func (f *facts) ordered(tree string) ([]int, error) {
 		}
 	}
 	slices.SortFunc(order, func(a, b int) int {
-		if c := cmp.Compare(place[a], place[b]); c != 0 || place[a] <= len(line) {
+		if c := cmp.Compare(place[a], place[b]); c != 0 || place[a] < math.MaxInt {
 			return c
 		}
 		if c := cmp.Compare(hashed[a], hashed[b]); c != 0 {

@@ -63,12 +63,17 @@ func compareAliases(a, b string) int {
 	if strings.IndexByte(a, '-') < 0 && strings.IndexByte(b, '-') < 0 {
 		return strings.Compare(a, b)
 	}
-	x, _ := normalize(a)
-	y, _ := normalize(b)
-	if c := strings.Compare(x, y); c != 0 {
+	if c := strings.Compare(aliasKey(a), aliasKey(b)); c != 0 {
 		return c
 	}
 	return strings.Compare(a, b)
+}
+
+func aliasKey(alias string) string {
+	if key, ok := normalize(alias); ok {
+		return key
+	}
+	return alias
 }
 
 // normalize makes underscores of dashes outside of brackets. It reports false

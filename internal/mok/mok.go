@@ -34,6 +34,8 @@ type Request struct {
 	// KernelConfigFile and KernelSourceDir are those of the kernel
 	// (kernel.Kernel).
 	KernelConfigFile, KernelSourceDir string
+	// KernelConfig, if not nil, returns what KernelConfigFile holds.
+	KernelConfig func() (kernel.Config, error)
 	// SignFile, Key, Cert and Try are sign_file, mok_signing_key,
 	// mok_certificate and try_sign_modules of framework.conf or the
 	// environment.
@@ -83,6 +85,13 @@ func GenerateMOK(ctx context.Context, r Request, say func(line string)) error {
 	return nil
 }
 
+func (r Request) config() (kernel.Config, error) {
+	if r.KernelConfig == nil || r.KernelConfigFile == "" {
+		return kernel.ReadConfig(r.KernelConfigFile)
+	}
+	return r.KernelConfig()
+}
+
 func (r Request) prepare(ctx context.Context, say func(string)) (*Plan, error) {
 	if r.Try == "false" {
 		return nil, errors.New("signatures are turned off (try_sign_modules)")
@@ -90,7 +99,7 @@ func (r Request) prepare(ctx context.Context, say func(string)) (*Plan, error) {
 	if r.Try != "true" && InChroot(r.Paths, r.Environ) {
 		return nil, errors.New("this is a chroot and framework.conf has no try_sign_modules=true")
 	}
-	config, err := kernel.ReadConfig(r.KernelConfigFile)
+	config, err := r.config()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no kernel configuration %s", r.KernelConfigFile)
 	}

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dkms-go/internal/distro"
-	"dkms-go/internal/kernel"
 )
 
 // pair chooses the private key and its certificate, says which, and makes what
@@ -108,7 +107,7 @@ func (r Request) portagePair() (key, cert string) {
 	if key != "" {
 		return key, cert
 	}
-	config, err := kernel.ReadConfig(r.KernelConfigFile)
+	config, err := r.config()
 	if err != nil {
 		return key, cert
 	}

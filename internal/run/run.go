@@ -62,10 +62,27 @@ type Cmd struct {
 	Stdout, Stderr io.Writer
 	// ExtraFiles become file descriptors 3, 4 and so on.
 	ExtraFiles []*os.File
+	// Usage, if not nil, is set to what the command has used, with all that it
+	// has started and waited for.
+	Usage *Usage
 	// Timeout ends the command as a cancelled context would; 0 is none.
 	Timeout time.Duration
 	// Grace is the time between SIGTERM and SIGKILL; 0 stands for 5 seconds.
 	Grace time.Duration
+}
+
+// Usage is what a command has used (getrusage(2)).
+type Usage struct {
+	// CPU is the time of all its processes.
+	CPU time.Duration
+	// Peak is the largest resident set of one of them, in bytes.
+	Peak int64
+}
+
+// Add adds what another command has used.
+func (u *Usage) Add(other Usage) {
+	u.CPU += other.CPU
+	u.Peak = max(u.Peak, other.Peak)
 }
 
 // Run starts the command and waits for its end.
@@ -220,9 +237,19 @@ func (c Cmd) wait(ctx context.Context, cmd *exec.Cmd) (cancelled bool, err error
 		sweep(cmd.Process.Pid, grace)
 	}
 	if cmd.ProcessState != nil {
+		c.account(cmd.ProcessState)
 		err = exitError(cmd.ProcessState, c.Line())
 	}
 	return sent.Load(), err
+}
+
+// account fills Usage.
+func (c Cmd) account(state *os.ProcessState) {
+	usage, ok := state.SysUsage().(*syscall.Rusage)
+	if c.Usage == nil || !ok {
+		return
+	}
+	*c.Usage = Usage{CPU: state.UserTime() + state.SystemTime(), Peak: int64(usage.Maxrss) << 10}
 }
 
 // signal sends sig to a process, or to the group that it leads.

@@ -19,8 +19,8 @@ import (
 )
 
 // Change is a set of changes to the file system that happens whole or not at
-// all. Everything new is prepared beside its place (Stage, StageCopy), synced,
-// and only then do renames, links and removals, each of them repeatable, put
+// all. Everything new is prepared beside its place (Stage, StageCopy), all of
+// it is synced by Commit, and only then do renames, links and removals, each of them repeatable, put
 // it there. They are written to a journal first: a process killed between two
 // of them leaves the journal, and the next writer carries out the rest; one
 // killed before leaves only prepared files, and the next writer removes them.
@@ -112,7 +112,7 @@ func (c *Change) StageFile(dest string, content []byte, mode fs.FileMode) error 
 	if err != nil {
 		return err
 	}
-	return writeSynced(tmp, content, mode)
+	return write(tmp, content, mode)
 }
 
 // StageCopy prepares a copy of the file from, with its mode, for dest.
@@ -144,15 +144,15 @@ func (c *Change) Commit() error {
 	if err := feasible(c.ops); err != nil {
 		return err
 	}
-	if err := syncStaged(c.ops); err != nil {
-		return fmt.Errorf("syncing a change: %w", err)
-	}
 	text, err := json.Marshal(c.ops)
 	if err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
 	pending := c.journal + ".pending"
-	err = writeSynced(pending, text, 0o600)
+	err = write(pending, text, 0o600)
+	if err == nil {
+		err = syncStaged(c.ops, pending)
+	}
 	c.step()
 	journal := c.journal + ".commit"
 	if err == nil {
@@ -242,13 +242,14 @@ func (c *Change) closePrep() {
 	os.Remove(c.prep.Name())
 }
 
-func writeSynced(path string, content []byte, mode fs.FileMode) error {
+// write makes a file that a later sync makes durable.
+func write(path string, content []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
-	return errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	return errors.Join(err, f.Chmod(mode), f.Close())
 }
 
 func copyFile(from, to string) error {
@@ -266,26 +267,25 @@ func copyFile(from, to string) error {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Chmod(fi.Mode().Perm()), out.Sync(), out.Close())
+	return errors.Join(err, out.Chmod(fi.Mode().Perm()), out.Close())
 }
 
-// syncStaged makes prepared directories durable; prepared files were synced
-// when they were written.
-func syncStaged(ops []op) error {
+// syncStaged makes what was prepared durable, and more files.
+func syncStaged(ops []op, more ...string) error {
+	paths := more
 	for _, o := range ops {
-		fi, err := os.Lstat(o.Path)
-		if o.Do != opPlace || err != nil || !fi.IsDir() {
+		if o.Do != opPlace {
 			continue
 		}
-		err = filepath.WalkDir(o.Path, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.Type()&fs.ModeSymlink != 0 {
-				return err
+		err := filepath.WalkDir(o.Path, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type()&fs.ModeSymlink == 0 {
+				paths = append(paths, path)
 			}
-			return durable.Sync(path)
+			return err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return durable.SyncAll(paths)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,9 +31,12 @@ func carryOut(journal string, ops []op, step func()) error {
 		step()
 	}
 	for dir := range dirs {
-		if err := durable.Sync(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("syncing %s: %w", dir, err)
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			delete(dirs, dir)
 		}
+	}
+	if err := durable.SyncAll(slices.Collect(maps.Keys(dirs))); err != nil {
+		return err
 	}
 	return os.Remove(journal)
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"dkms-go/internal/durable"
 )
 
 // OutcomeFormat is the version of the format of an Outcome.
@@ -72,7 +74,10 @@ func (t Tree) KeepOutcome(o Outcome) error {
 		return fmt.Errorf("keeping the outcome of %s: %w", o.Key(), err)
 	}
 	tmp := stagedName(path)
-	err = writeSynced(tmp, append(text, '\n'), 0o644)
+	err = write(tmp, append(text, '\n'), 0o644)
+	if err == nil {
+		err = durable.Sync(tmp)
+	}
 	if err == nil {
 		err = os.Rename(tmp, path)
 	}

@@ -21,19 +21,23 @@ const RecordFormat = 1
 
 // Record tells how a result came to be. It is written once, with the result.
 type Record struct {
-	Format   int             `json:"format"`
-	Module   string          `json:"module"`
-	Version  string          `json:"version"`
-	Kernel   string          `json:"kernel"`
-	Arch     string          `json:"arch"`
-	Origin   string          `json:"origin"`
-	Built    time.Time       `json:"built"`
-	Seconds  float64         `json:"seconds"`
-	Tool     string          `json:"tool"`
-	Make     string          `json:"make"`
-	Identity kernel.Identity `json:"kernel_identity,omitzero"`
-	Signed   bool            `json:"signed"`
-	Depends  []string        `json:"build_depends,omitempty"`
+	Format  int       `json:"format"`
+	Module  string    `json:"module"`
+	Version string    `json:"version"`
+	Kernel  string    `json:"kernel"`
+	Arch    string    `json:"arch"`
+	Origin  string    `json:"origin"`
+	Built   time.Time `json:"built"`
+	Seconds float64   `json:"seconds"`
+	// CPUSeconds is the time of all commands on all CPUs, PeakBytes the largest
+	// resident set of one of their processes.
+	CPUSeconds float64         `json:"cpu_seconds,omitempty"`
+	PeakBytes  int64           `json:"peak_bytes,omitempty"`
+	Tool       string          `json:"tool"`
+	Make       string          `json:"make"`
+	Identity   kernel.Identity `json:"kernel_identity,omitzero"`
+	Signed     bool            `json:"signed"`
+	Depends    []string        `json:"build_depends,omitempty"`
 	// Source and Settings are digests: of the source, and of the evaluated
 	// conf with what the administrator lays over the source.
 	Source   string `json:"source,omitempty"`
@@ -71,13 +75,13 @@ type ObjectEntry struct {
 }
 
 // WriteRecord puts the record into a directory that is being prepared to
-// become a result.
+// become a result; the change syncs it.
 func WriteRecord(dir string, r Record) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", RecordFile, err)
 	}
-	if err := writeSynced(filepath.Join(dir, RecordFile), append(text, '\n'), 0o644); err != nil {
+	if err := write(filepath.Join(dir, RecordFile), append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing %s: %w", RecordFile, err)
 	}
 	return nil

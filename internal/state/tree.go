@@ -235,6 +235,22 @@ func (t Tree) Modules(name, version string) []ID {
 	return ids
 }
 
+// Plain reports whether no symbolic link takes part in the answer of Modules without
+// patterns, so that only a change of the tree's directory and those of the modules
+// can change it.
+func (t Tree) Plain() bool {
+	linked := func(dir string, unwanted func(string) bool) bool {
+		entries, err := os.ReadDir(dir)
+		return err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+			return e.Type()&os.ModeSymlink != 0 && !strings.HasPrefix(e.Name(), ".") && !unwanted(e.Name())
+		})
+	}
+	if linked(t.Dir, func(string) bool { return false }) {
+		return false
+	}
+	return !slices.ContainsFunc(subdirs(t.Dir, "*"), func(m string) bool { return linked(t.Module(m), noVersion) })
+}
+
 // Results returns the results of a module whose kernel and arch match the two
 // shell patterns, sorted bytewise. Without a kernel pattern only directories
 // that look like a kernel release (digits, then a dot) are taken, as upstream

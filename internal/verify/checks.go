@@ -16,7 +16,7 @@ import (
 // xz than kmod (lib/xz, XZ_DEC_ANY_CHECK).
 func (c *check) compression() {
 	form := ko.Detect(c.raw)
-	if c.Readable != nil && form != ko.None && !slices.Contains(c.Readable, form) {
+	if c.Readable != nil && form != ko.None && !c.Readable(form) {
 		c.refuse(Compression, "is compressed as %s, which the target's kmod doesn't read", form)
 	}
 	kind, ok := ko.XZCheck(c.raw)

@@ -48,6 +48,8 @@ type File struct {
 	Path string
 	// Data are the bytes as on disk, maybe compressed; read from Path if nil.
 	Data []byte
+	// Object are the bytes that Data has inside, if the caller knows them.
+	Object []byte
 }
 
 // Target is what the objects are held against.
@@ -63,9 +65,9 @@ type Target struct {
 	// Certificates are those of signers whose signatures are verified; others
 	// are only read.
 	Certificates []*x509.Certificate
-	// Readable are the compressions that the target's kmod reads; nil if that
+	// Readable tells whether the target's kmod reads a compression; nil if that
 	// isn't known.
-	Readable []ko.Compression
+	Readable func(ko.Compression) bool
 }
 
 // Problem is one finding about an object.
@@ -206,7 +208,7 @@ func (c *check) against(file string) {
 
 // read reads an object; the check has none if it can't be read.
 func (s *set) read(f File) *check {
-	c := &check{set: s, raw: f.Data, report: Report{Name: f.Name, Path: f.Path}}
+	c := &check{set: s, raw: f.Data, data: f.Object, report: Report{Name: f.Name, Path: f.Path}}
 	if c.report.Name == "" {
 		c.report.Name = filepath.Base(f.Path)
 	}
@@ -214,7 +216,7 @@ func (s *set) read(f File) *check {
 	if c.raw == nil {
 		c.raw, err = readFile(f.Path)
 	}
-	if err == nil {
+	if err == nil && c.data == nil {
 		c.data, err = ko.Decompress(c.raw)
 	}
 	if err == nil {
