@@ -28,6 +28,7 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	samples := readSamples(t)
+	base := fewDrivers(t)
 	limit := make(chan struct{}, slots)
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
@@ -35,14 +36,28 @@ func TestScripts(t *testing.T) {
 			t.Parallel()
 			limit <- struct{}{}
 			t.Cleanup(func() { <-limit })
-			runScript(t, file, samples)
+			runScript(t, lab.AptRootOver(t, base), file, samples)
 		})
 	}
 }
 
-// runScript runs one script in a root of its own.
-func runScript(t *testing.T, file string, samples []sample) {
+// fewDrivers makes the root that each script begins with. Of the newer kernel's
+// drivers it has those of network devices only: the module index of all 4,230
+// objects, which every installation brings up to date, took half of the time.
+func fewDrivers(t *testing.T) *lab.Root {
+	t.Helper()
 	root := lab.Scratch(t)
+	_, newer := lab.Kernels(t)
+	kernel := root.Path("usr/lib/modules", newer, "kernel")
+	lab.MustExec(t, "find", kernel, "-mindepth", "1", "-maxdepth", "1", "!", "-name", "drivers", "-exec", "rm", "-r", "{}", "+")
+	lab.MustExec(t, "find", kernel+"/drivers", "-mindepth", "1", "-maxdepth", "1", "!", "-name", "net", "-exec", "rm", "-r", "{}", "+")
+	lab.MustExec(t, "find", kernel+"/drivers/net", "-mindepth", "1", "-maxdepth", "1", "-type", "d", "-exec", "rm", "-r", "{}", "+")
+	root.MustRun("depmod", newer)
+	return root.Freeze()
+}
+
+// runScript runs one script in a root of its own.
+func runScript(t *testing.T, root *lab.Root, file string, samples []sample) {
 	older, newer := lab.Kernels(t)
 	m := &machine{root: root.Dir, kernel: older, newer: newer}
 	peer := os.Getenv(peerVariable)
