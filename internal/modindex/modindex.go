@@ -6,7 +6,7 @@
 // per kernel, and only objects that are new or changed are read.
 //
 // The rules are those of kmod's tools/depmod.c, libkmod-elf.c and
-// libkmod-index.c, releases 30 to 34. Where depmod would fail, warn or do
+// libkmod-index.c, release 30. Where depmod would fail, warn or do
 // something that isn't understood here, nothing is written and the error is
 // Unsure: the caller runs depmod then.
 package modindex
@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -132,9 +131,6 @@ func ascii[T string | []byte](s T) bool {
 	}
 	return true
 }
-
-// release gives memory that a cold run needed back.
-func release() { debug.FreeOSMemory() }
 
 // nameOf returns the name of the module in an object with that file name:
 // what is before the first dot, with underscores.

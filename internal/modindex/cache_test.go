@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package modindex
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"testing"
+)
+
+// FuzzCache decodes damaged caches whose checksum is right.
+func FuzzCache(f *testing.F) {
+	some := &facts{symbols: newTable(compareSymbols), aliases: newTable(compareAliases)}
+	some.records = []record{{object: &object{out: "a.ko"}, exports: []uint32{some.symbols.number([]byte("s"))}, aliases: []uint32{some.aliases.number([]byte("x-y"))}, soft: []string{"pre: b"}}}
+	f.Add(some.encode("/tree")[len(magic)+4:])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		data := append([]byte(magic), 0, 0, 0, 0)
+		data = append(data, body...)
+		binary.LittleEndian.PutUint32(data[len(magic):], crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+		c, err := decodeCache(data, "/tree")
+		if err == nil {
+			c.encode("/tree")
+		}
+		if _, err := decodeCache(body, "/tree"); err == nil && string(body[:min(len(body), len(magic))]) != magic {
+			t.Error("a foreign file is taken for a cache")
+		}
+	})
+}
