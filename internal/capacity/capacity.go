@@ -46,7 +46,7 @@ func Free(p host.Paths) (m Memory, ok bool) {
 		if !found || strings.Contains(path, "..") {
 			continue
 		}
-		top, left := p.Cgroup, leftV2
+		top, left := filepath.Clean(p.Cgroup), leftV2
 		switch controllers {
 		case "":
 		case "memory":
@@ -55,9 +55,12 @@ func Free(p host.Paths) (m Memory, ok bool) {
 			continue
 		}
 		// A group's limit holds for all below it.
-		for dir := filepath.Join(top, path); len(dir) >= len(top); dir = filepath.Dir(dir) {
+		for dir := filepath.Join(top, path); ; dir = filepath.Dir(dir) {
 			if n, found := left(dir); found && (!ok || n < m.Bytes) {
 				m, ok = Memory{max(n, 0), "the control group " + dir}, true
+			}
+			if len(dir) <= len(top) {
+				break
 			}
 		}
 	}

@@ -92,3 +92,14 @@ func FuzzFree(f *testing.F) {
 		}
 	})
 }
+
+// A machine without a place for control groups, or with an odd one, has none.
+func TestFreeWithoutGroups(t *testing.T) {
+	p := paths(t, map[string]string{"proc/meminfo": "MemAvailable: 1024 kB\n", "proc/self/cgroup": "0::/a/b\n4:memory:/c\n"})
+	for _, top := range []string{"", ".", "/", "relative/dir"} {
+		p.Cgroup = top
+		if m, ok := Free(p); !ok || m.Bytes != 1<<20 {
+			t.Errorf("%q: %v, %v", top, m, ok)
+		}
+	}
+}
