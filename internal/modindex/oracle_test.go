@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dkms-go/internal/ko"
 	"dkms-go/test/lab"
@@ -189,7 +190,6 @@ func (b *bench) same(what string, want, got map[string]string) {
 		b.tb.Errorf("%s: %s differs, %d bytes, want %d\n%s", what, name, len(got[name]), len(want[name]), firstDifference(want[name], got[name]))
 	}
 	if b.tb.Failed() {
-		exec.Command("cp", "-a", b.base, filepath.Join(os.TempDir(), "modindex-failed")).Run()
 		b.tb.FailNow()
 	}
 }
@@ -209,6 +209,7 @@ func TestKernels(t *testing.T) {
 		t.Run(filepath.Base(tree), func(t *testing.T) {
 			b := newBench(t, filepath.Base(tree))
 			b.all(tree)
+			time.Sleep(2 * racy) // what is younger when it is read is read again
 			if _, err := b.compare(); err != nil {
 				t.Fatal(err)
 			}
