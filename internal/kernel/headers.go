@@ -4,11 +4,14 @@ package kernel
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
-	"fmt"
-	"io"
-	"io/fs"
+	"hash"
+	"os"
 	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // headerParts are what a build of a module reads in a kernel's build directory
@@ -27,18 +30,20 @@ func headerParts() []string {
 // files of include/config, which only mark what the configuration says, are left
 // out.
 func (k Kernel) HeadersStamp() string {
-	h := sha256.New()
+	w := stamper{sum: sha256.New()}
 	for _, dir := range []string{k.SourceDir, filepath.Join(k.Tree, "source")} {
 		dir = resolved(dir)
-		fmt.Fprintf(h, "%q\n", dir)
+		w.skip = filepath.Join(dir, "include", "config")
+		w.line(dir, 0, 0)
 		for _, part := range headerParts() {
 			found, _ := filepath.Glob(filepath.Join(dir, part))
 			for _, path := range found {
-				stampFiles(h, resolved(path), filepath.Join(dir, "include", "config"))
+				w.path(resolved(path))
 			}
 		}
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	w.sum.Write(w.text)
+	return hex.EncodeToString(w.sum.Sum(nil))
 }
 
 func resolved(path string) string {
@@ -48,21 +53,60 @@ func resolved(path string) string {
 	return path
 }
 
-// stampFiles writes a line for each file below path that isn't below skip. What
-// can't be read is as if it weren't there.
-func stampFiles(w io.Writer, path, skip string) {
-	filepath.WalkDir(path, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return nil
-		case path == skip:
-			return fs.SkipDir
-		case d.IsDir():
-			return nil
+// stamper digests a line for each file. There are 20,000 of them in a kernel's
+// headers: a path is looked up once per directory. What can't be read is as if it
+// weren't there.
+type stamper struct {
+	skip string
+	sum  hash.Hash
+	text []byte // not in sum yet
+}
+
+func (w *stamper) line(name string, size, mtime int64) {
+	w.text = append(w.text, name...)
+	for _, n := range []int64{size, mtime} {
+		w.text = binary.LittleEndian.AppendUint64(append(w.text, 0), uint64(n))
+	}
+	if len(w.text) > 1<<15 {
+		w.sum.Write(w.text)
+		w.text = w.text[:0]
+	}
+}
+
+// path stamps a file, or all files below a directory.
+func (w *stamper) path(path string) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		w.line(path, st.Size, st.Mtim.Nano())
+		return
+	}
+	w.directory(path)
+}
+
+func (w *stamper) directory(path string) {
+	if path == w.skip {
+		return
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	slices.Sort(names)
+	w.line(path, int64(len(names)), 0)
+	for _, name := range names {
+		var st unix.Stat_t
+		if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			continue
 		}
-		if fi, err := d.Info(); err == nil {
-			fmt.Fprintf(w, "%q %d %d\n", path, fi.Size(), fi.ModTime().UnixNano())
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			w.directory(filepath.Join(path, name))
+			continue
 		}
-		return nil
-	})
+		w.line(name, st.Size, st.Mtim.Nano())
+	}
 }

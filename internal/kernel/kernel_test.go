@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"dkms-go/internal/host"
+	"dkms-go/test/lab"
 )
 
 const release = "6.1.0-50-amd64"
@@ -354,6 +355,21 @@ func TestHeadersStamp(t *testing.T) {
 			t.Errorf("after a change of %s another stamp: %v", c.file, now != was)
 		}
 		was = now
+	}
+}
+
+// BenchmarkHeadersStamp stamps the headers of a real kernel.
+func BenchmarkHeadersStamp(b *testing.B) {
+	older, _ := lab.Kernels(b)
+	common := strings.TrimSuffix(older, "-amd64") + "-common"
+	k := Kernel{Tree: b.TempDir(), SourceDir: lab.Path(b, "root", "usr/src/linux-headers-"+older)}
+	if err := os.Symlink(lab.Path(b, "root", "usr/src/linux-headers-"+common), k.Tree+"/source"); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if len(k.HeadersStamp()) != 64 {
+			b.Fatal("no stamp")
+		}
 	}
 }
 
