@@ -118,7 +118,8 @@ func (e *Engine) signingRequest(k kernel.Kernel, fw conf.Framework) mok.Request 
 }
 
 // buildStep builds, unless the result of the same inputs is in the cache.
-func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target, out, errw io.Writer) error {
+func (w *performance) buildStep(ctx context.Context, s plan.Step, line *report.Line, out, errw io.Writer) error {
+	t := plan.Target{Kernel: s.Key.Kernel, Arch: s.Key.Arch}
 	m, err := w.conf(s.Key, errw)
 	if err == nil {
 		err = w.requireDepends(s, t, m, errw)
@@ -134,6 +135,7 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, t plan.Target,
 		return nil
 	}
 	job := w.job(s, t, m, out, errw)
+	job.OnStage = shown(line)
 	chain, err := w.equip(ctx, t, &job)
 	if err != nil {
 		return errors.Join(err, w.forgo(s.Key.ID, w.uses()))
@@ -190,7 +192,7 @@ func (w *performance) job(s plan.Step, t plan.Target, m *conf.Module, out, errw 
 		Key: s.Key, Tree: w.tree, Paths: w.Paths, Conf: m, Kernel: k, Facts: w.kernelFacts(t),
 		Env: w.compileEnv(s.Key, m, k), Vars: w.vars(s.Key, k), Jobs: w.Jobs, Server: w.jobs,
 		Depends: w.dependVersions(m, t), Verify: w.verifyTarget(s.Key, t, m), Force: w.Force,
-		Verbose: w.Verbose, Dots: w.serial && report.IsTerminal(out), Version: w.Version,
+		Verbose: w.Verbose, Version: w.Version,
 		RealUname: func(err error) {
 			w.untold.Store(true)
 			w.realUname.Do(func() {

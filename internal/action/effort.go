@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	// usualPeak is what one compiler of a module needs where no earlier build
-	// tells, in bytes: gcc needs 60 to 150 MiB for a file of kernel code.
+	// usualPeak is what one compiler of a module may need where no earlier build
+	// tells, in bytes: a guess on the safe side.
 	usualPeak = 256 << 20
-	// buildFloor and bytesPerSecond estimate a build that was never done, in CPU
-	// seconds and bytes of C source for each: measured on Debian's modules.
+	// buildFloor and bytesPerSecond guess at a build that was never done, in CPU
+	// seconds and bytes of C source for each. Only the order of builds hangs on it.
 	buildFloor     = 2
 	bytesPerSecond = 40 << 10
 	// refreshCost is a guess at an index and an initramfs, in CPU seconds.

@@ -144,16 +144,14 @@ func (w *performance) forced(job *install.Job) {
 }
 
 // refreshStep updates a kernel's module index.
-func (w *performance) refreshStep(ctx context.Context, t plan.Target, out io.Writer) error {
-	line := "depmod -a " + t.Kernel
+func (w *performance) refreshStep(ctx context.Context, t plan.Target, line *report.Line, out io.Writer) error {
+	command := "depmod -a " + t.Kernel
 	if w.Verbose {
-		fmt.Fprintln(out, line)
+		fmt.Fprintln(out, command)
 	} else {
 		fmt.Fprint(out, "Running depmod...")
 	}
-	stop := report.Dots(out, report.IsTerminal(out))
 	done, err := install.Refresh(ctx, w.Paths, t.Kernel, w.baseEnv(), w.Framework.DepmodOnly)
-	stop()
 	switch {
 	case !w.Verbose:
 	case done.Ran:
@@ -161,12 +159,13 @@ func (w *performance) refreshStep(ctx context.Context, t plan.Target, out io.Wri
 	case err == nil:
 		fmt.Fprintf(out, "skipped, kernel %s has no modules.dep\n", t.Kernel)
 	}
-	if err := build.Outcome(out, line, w.Verbose, err); err != nil {
-		return fail(IndexFailed, err, "The objects are in place. The next dkms command that installs or removes tries again, or run: "+line)
+	if err := build.Outcome(out, command, w.Verbose, err); err != nil {
+		return fail(IndexFailed, err, "The objects are in place. The next dkms command that installs or removes tries again, or run: "+command)
 	}
 	if err := w.tree.IndexDone(t.Kernel); err != nil {
 		return fail(NotWritable, err)
 	}
+	line.Stage("initramfs")
 	if err := w.updateInitramfs(ctx, t, out); err != nil {
 		return err
 	}

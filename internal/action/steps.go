@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"dkms-go/internal/build"
 	"dkms-go/internal/conf"
@@ -49,6 +50,11 @@ type performance struct {
 	// untold is set once a build's commands saw the running kernel's uname: what
 	// comes of it isn't kept for later.
 	untold atomic.Bool
+	// out and errw are where all goes, above the lines of the board if there is
+	// one; took is how long each step took.
+	out, errw io.Writer
+	board     *report.Board
+	took      []time.Duration
 	// first is the kernel that a module is added for.
 	first plan.Target
 }
@@ -92,8 +98,11 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 		}
 		defer w.jobs.Close()
 	}
+	w.openBoard()
+	defer w.board.Close()
 	w.open(p)
 	outcomes := plan.Execute(ctx, p, width, w.step, w.ended)
+	w.table(p, outcomes)
 	return outcomes, interrupted(ctx, outcomes)
 }
 
@@ -129,7 +138,7 @@ func interrupted(ctx context.Context, outcomes []error) error {
 
 // open prepares the blocks of output and the build directories.
 func (w *performance) open(p *plan.Plan) {
-	seq := report.NewSequencer(w.Out, w.Err)
+	seq := report.NewSequencer(w.out, w.errw)
 	w.left = make([]int, p.Groups)
 	for range p.Groups {
 		w.slots = append(w.slots, seq.Slot())
@@ -147,7 +156,7 @@ func (w *performance) open(p *plan.Plan) {
 	for id, n := range builds {
 		w.rooms[id] = build.NewRoom(w.tree, id, n)
 	}
-	w.outcomes, w.partOf = make([]error, len(p.Steps)), make([]*part, len(p.Steps))
+	w.outcomes, w.partOf, w.took = make([]error, len(p.Steps)), make([]*part, len(p.Steps)), make([]time.Duration, len(p.Steps))
 	for _, part := range w.parts {
 		w.left[part.Opening]++
 		w.left[part.Closing]++
@@ -203,13 +212,6 @@ func (w *performance) ended(s plan.Step, err error) {
 // streams are where a step writes.
 func (w *performance) streams(s plan.Step) (out, errw io.Writer) { return w.block(s.Group) }
 
-func (w *performance) block(group int) (out, errw io.Writer) {
-	if w.serial {
-		return w.Out, w.Err
-	}
-	return w.slots[group].Out(), w.slots[group].Err()
-}
-
 // step performs one step and shows its failure.
 func (w *performance) step(ctx context.Context, s plan.Step) error {
 	out, errw := w.streams(s)
@@ -220,7 +222,10 @@ func (w *performance) step(ctx context.Context, s plan.Step) error {
 		}
 		fmt.Fprintln(to, s.Heading)
 	}
-	err := w.do(ctx, s, out, errw)
+	begun, line := time.Now(), w.watch(s)
+	err := w.do(ctx, s, line, out, errw)
+	line.End()
+	w.took[s.N-1] = time.Since(begun)
 	if err == nil {
 		w.account(s, nil, errw)
 		return nil
@@ -237,7 +242,7 @@ func (w *performance) step(ctx context.Context, s plan.Step) error {
 	return f
 }
 
-func (w *performance) do(ctx context.Context, s plan.Step, out, errw io.Writer) error {
+func (w *performance) do(ctx context.Context, s plan.Step, line *report.Line, out, errw io.Writer) error {
 	t := plan.Target{Kernel: s.Key.Kernel, Arch: s.Key.Arch}
 	switch s.Kind {
 	case plan.Note:
@@ -250,7 +255,7 @@ func (w *performance) do(ctx context.Context, s plan.Step, out, errw io.Writer) 
 	case plan.Prepare:
 		return w.prepareStep(ctx, t, out, errw)
 	case plan.Build:
-		return w.buildStep(ctx, s, t, out, errw)
+		return w.buildStep(ctx, s, line, out, errw)
 	case plan.Install:
 		return w.installStep(ctx, s, t, out, errw)
 	case plan.Uninstall:
@@ -260,7 +265,7 @@ func (w *performance) do(ctx context.Context, s plan.Step, out, errw io.Writer) 
 	case plan.Forget:
 		return w.forgetStep(s.Key.ID, out)
 	case plan.Refresh:
-		return w.refreshStep(ctx, t, out)
+		return w.refreshStep(ctx, t, line, out)
 	}
 	return failf(Internal, "a plan has an unknown step %q", s.Kind)
 }

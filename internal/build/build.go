@@ -23,7 +23,6 @@ import (
 	"dkms-go/internal/host"
 	"dkms-go/internal/jobserver"
 	"dkms-go/internal/kernel"
-	"dkms-go/internal/report"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
 	"dkms-go/internal/verify"
@@ -62,8 +61,10 @@ type Job struct {
 	Depends map[string]string
 	// Keep, if not nil, is given the product of a build that succeeded.
 	Keep func(Product)
-	// Verbose shows commands and their output, Dots that a command runs.
-	Verbose, Dots bool
+	// Verbose shows commands and their output.
+	Verbose bool
+	// OnStage, if not nil, is called when a stage begins.
+	OnStage func(Stage)
 	// Version names the program in make.log.
 	Version string
 	// RealUname, if not nil, is called once after a build whose commands saw
@@ -186,6 +187,9 @@ func (w *work) stages(ctx context.Context, stages []stage) error {
 		}
 	}()
 	for _, s := range stages {
+		if w.OnStage != nil {
+			w.OnStage(s.name)
+		}
 		if err := s.run(ctx); err != nil {
 			var f *Failure
 			if !errors.As(err, &f) {
@@ -245,11 +249,6 @@ func (w *work) keepLog() (err error) {
 		return fmt.Errorf("keeping make.log: %w", err)
 	}
 	return w.Tree.KeepLog(w.Key, w.product.Log)
-}
-
-// dots shows that a long command is at work, on a terminal.
-func (w *work) dots() (stop func()) {
-	return report.Dots(w.Out, w.Dots && !w.Verbose)
 }
 
 // shellVars returns assignments of the variables that MAKE may use.

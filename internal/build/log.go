@@ -60,7 +60,6 @@ func (w *work) command(ctx context.Context, what, line string) error {
 	} else {
 		fmt.Fprint(w.Out, what+"...")
 	}
-	stop := w.dots()
 	var also io.Writer
 	if w.Verbose {
 		also = w.Out
@@ -70,7 +69,6 @@ func (w *work) command(ctx context.Context, what, line string) error {
 	c.Usage = &used
 	err := Block(ctx, w.log.path, what, line, c, also)
 	w.used.Add(used)
-	stop()
 	return Outcome(w.Out, line, w.Verbose, err)
 }
 

@@ -424,7 +424,7 @@ func (d *decoder) tool() tool {
 	return t
 }
 
-// table reads a table; one that isn't sorted is an error.
+// table reads a table. That it is sorted the checksum vouches for.
 func (d *decoder) table(compare func(a, b string) int) *table {
 	n := d.count(1)
 	all := d.text()

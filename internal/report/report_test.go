@@ -12,8 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 )
 
 // tagged writes to one buffer with a tag for the stream.
@@ -137,27 +135,7 @@ func TestSequencerWriteError(t *testing.T) {
 	}
 }
 
-func TestDots(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var got bytes.Buffer
-		stop := Dots(&got, true)
-		time.Sleep(7 * dotInterval / 2)
-		stop()
-		time.Sleep(10 * dotInterval)
-		stop()
-		if got.String() != "..." {
-			t.Errorf("got %q", got.String())
-		}
-		stop = Dots(&got, false)
-		time.Sleep(10 * dotInterval)
-		stop()
-		if got.String() != "..." {
-			t.Errorf("elsewhere: %q", got.String())
-		}
-	})
-}
-
-func TestIsTerminal(t *testing.T) {
+func TestTerminalSize(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +151,7 @@ func TestIsTerminal(t *testing.T) {
 		w    io.Writer
 		want bool
 	}{"pipe": {w, false}, "buffer": {&bytes.Buffer{}, false}, "terminal": {pty, true}, "none": {nil, false}} {
-		if got := IsTerminal(tc.w); got != tc.want {
+		if got := TerminalSize(tc.w) != nil; got != tc.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
