@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dkms-go/internal/host"
 	"dkms-go/test/lab"
 )
 
@@ -177,8 +178,13 @@ func snapshot(t *testing.T, dir string) map[string]string {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && d.Name() == ".outcome" {
+		switch {
+		case d.IsDir() && d.Name() == ".outcome":
 			return fs.SkipDir // what dkms keeps of a failure
+		case path == filepath.Join(dir, host.Default().Cache):
+			return fs.SkipDir // what is made again when it is gone
+		case path == filepath.Join(dir, filepath.Dir(host.Default().Cache)):
+			return nil
 		}
 		info, err := d.Info()
 		if err != nil {
