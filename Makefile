@@ -26,7 +26,7 @@ export LAB ?= $(CURDIR)/.lab
 
 VERSION ?= $(or $(shell git -c safe.directory='*' describe --tags --dirty 2>/dev/null),0.1.0-dev)
 GOBUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
-GOTEST  := go test -timeout 20m
+GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
