@@ -28,7 +28,7 @@ import (
 
 // store holds what builds made.
 func (e *Engine) store() cache.Store {
-	return cache.Store{Dir: filepath.Join(e.Paths.Cache, "results"), Limit: e.Framework.ResultCache}
+	return cache.Store{Dir: e.Paths.Cached("results"), Limit: e.Framework.ResultCache}
 }
 
 // resultInputs are what a result is kept under: all that a build is made from
@@ -81,7 +81,7 @@ type reuse struct {
 // as they are known: PRE_BUILD may read anything on the machine and POST_BUILD
 // change anything, and who builds again counts on both being run.
 func (w *performance) reusable(ctx context.Context, s plan.Step, t plan.Target, m *conf.Module, errw io.Writer) *reuse {
-	if w.Framework.ResultCache <= 0 || m.PreBuild != "" || m.PostBuild != "" || len(s.Missing) > 0 {
+	if w.Framework.ResultCache <= 0 || w.Paths.Cache == "" || m.PreBuild != "" || m.PostBuild != "" || len(s.Missing) > 0 {
 		return nil
 	}
 	r := &reuse{performance: w, step: s, t: t, m: m, report: io.Discard}

@@ -23,11 +23,7 @@ const factsFile = "facts"
 // The caller holds e.mu.
 func (e *Engine) memory() *memo.Store {
 	if e.remembered == nil {
-		file := ""
-		if e.Paths.Cache != "" {
-			file = filepath.Join(e.Paths.Cache, factsFile)
-		}
-		e.remembered = memo.Open(file)
+		e.remembered = memo.Open(e.Paths.Cached(factsFile))
 	}
 	return e.remembered
 }

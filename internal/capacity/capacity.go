@@ -43,7 +43,7 @@ func Free(p host.Paths) (m Memory, ok bool) {
 		// cgroups(7): hierarchy:controllers:path, the second empty in version 2.
 		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
 		controllers, path, found := strings.Cut(rest, ":")
-		if !found || strings.Contains(path, "..") {
+		if !found || p.Cgroup == "" || strings.Contains(path, "..") {
 			continue
 		}
 		top, left := filepath.Clean(p.Cgroup), leftV2

@@ -136,6 +136,14 @@ func Default() Paths {
 	}
 }
 
+// Cached returns the place of something in the cache, "" if there is none.
+func (p Paths) Cached(name string) string {
+	if p.Cache == "" {
+		return ""
+	}
+	return filepath.Join(p.Cache, name)
+}
+
 // KernelTree returns the directory that objects for a kernel are installed
 // below.
 func (p Paths) KernelTree(release string) string {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"dkms-go/internal/durable"
 	"dkms-go/internal/host"
 	"dkms-go/internal/run"
 )
@@ -176,13 +177,13 @@ func replaceImage(image string, tool func() error) (err error) {
 			return err
 		}
 	}
-	if err := syncPath(aside); err != nil {
+	if err := durable.Sync(aside); err != nil {
 		return err
 	}
 	if err := os.Rename(aside, image); err != nil {
 		return err
 	}
-	return syncPath(filepath.Dir(image))
+	return durable.Sync(filepath.Dir(image))
 }
 
 // keepCopy runs a tool that writes to the image, and puts the old one back if
@@ -200,7 +201,7 @@ func keepCopy(image string, tool func() error) error {
 	if err == nil {
 		return os.Remove(old)
 	}
-	return errors.Join(err, os.Rename(old, image), syncPath(filepath.Dir(image)))
+	return errors.Join(err, os.Rename(old, image), durable.Sync(filepath.Dir(image)))
 }
 
 // looksRight reads what a tool made to its end: a full disk or a tool of
@@ -238,13 +239,4 @@ func copyImage(from, to string) (err error) {
 		return errors.Join(err, out.Close())
 	}
 	return errors.Join(out.Sync(), out.Close())
-}
-
-// syncPath writes a file or directory to the disk.
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -193,7 +193,7 @@ func TestIn(t *testing.T) {
 	write(t, filepath.Join(dir, "a", "b"), "x")
 	s := Open("")
 	defer s.Close()
-	if in, of := s.In(dir, "a", "/b"), s.Of(dir, "/a/b"); in != of || !in.IsFile() || in.IsDir() || !s.Of(dir).IsDir() {
+	if in, of := s.In(dir, "a", "/b"), s.Of(dir, "/a/b"); in != of || !in.Exists() || in.IsDir() || !s.Of(dir).IsDir() {
 		t.Errorf("%+v and %+v", in, of)
 	}
 	if s.In(filepath.Join(dir, "absent"), "x").Exists() || s.In(dir, "absent").Exists() {

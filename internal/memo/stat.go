@@ -88,11 +88,8 @@ func (s *Store) stamp(dir int, parts []string, flags int) Stamp {
 // Exists reports whether there is a file.
 func (t Stamp) Exists() bool { return t.mode != 0 }
 
-// IsDir reports whether it is a directory, IsFile whether it is a regular file.
+// IsDir reports whether it is a directory.
 func (t Stamp) IsDir() bool { return t.mode&unix.S_IFMT == unix.S_IFDIR }
-
-// IsFile reports whether it is a regular file.
-func (t Stamp) IsFile() bool { return t.mode&unix.S_IFMT == unix.S_IFREG }
 
 // settleTime is how old a file's last change must be before its stamp is relied
 // on: within the granularity of its times it could change again and keep them.

@@ -203,6 +203,12 @@ func firstDifference(want, got string) string {
 	return fmt.Sprintf("at %d\nwant %q\ngot  %q", i, want[from:min(len(want), i+80)], got[from:min(len(got), i+80)])
 }
 
+// isUnsure reports whether an error asks for depmod.
+func isUnsure(err error) bool {
+	var u *Unsure
+	return errors.As(err, &u)
+}
+
 // TestKernels indexes each kernel of the lab that has objects.
 func TestKernels(t *testing.T) {
 	for _, tree := range kernels(t) {

@@ -5,7 +5,6 @@ package modindex
 import (
 	"context"
 	"debug/elf"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,10 +125,4 @@ func dependsOnGlibc(path string) bool {
 	}
 	libraries, err := object.ImportedLibraries()
 	return err == nil && slices.ContainsFunc(libraries, func(l string) bool { return strings.HasPrefix(l, "libc.so.6") })
-}
-
-// isUnsure reports whether an error asks for depmod.
-func isUnsure(err error) bool {
-	var u *Unsure
-	return errors.As(err, &u)
 }

@@ -322,8 +322,7 @@ func subdirsBut(dir, pattern string, unwanted func(name string) bool) []string {
 		if strings.HasPrefix(name, ".") != strings.HasPrefix(pattern, ".") || unwanted(name) {
 			continue
 		}
-		if pattern == "*" {
-		} else if ok, err := filepath.Match(strings.ReplaceAll(pattern, "[!", "[^"), name); (err != nil || !ok) && name != pattern {
+		if ok, err := filepath.Match(strings.ReplaceAll(pattern, "[!", "[^"), name); pattern != "*" && (err != nil || !ok) && name != pattern {
 			continue
 		}
 		if e.IsDir() || isDir(filepath.Join(dir, name)) {
