@@ -4,7 +4,7 @@
 # of the distribution and a base system to make throw-away roots from.
 #
 #   lab.sh              everything that is not there yet
-#   lab.sh root|corpus|oracle|base|apt|verify|boot
+#   lab.sh root|corpus|oracle|base|apt|verify|boot|trixie
 #   lab.sh clean        removes the lab
 #
 # Each part is made under a temporary name and renamed when complete, so an
@@ -21,6 +21,7 @@
 #                       installs kernels, dkms and the corpus without a network
 #   .lab/apt-kernels    the kernels of that cache: "prev|cur|cloud|new RELEASE"
 #   .lab/boot           the tools of GRUB and systemd-boot, unpacked
+#   .lab/trixie         depmod and make of Debian 13, in bin, with their libraries
 set -eu
 here=$(cd "$(dirname -- "$0")" && pwd)
 # shellcheck source=debs.sh
@@ -57,6 +58,9 @@ boot_packages=(
   grub-common grub2-common libdevmapper1.02.1
   systemd-boot systemd-boot-efi systemd libsystemd-shared libip4tc2
 )
+
+# depmod and make, and their libraries.
+trixie_packages=(kmod make libc6 libkmod2 liblzma5 libssl3t64 libzstd1 zlib1g)
 
 # begin NAME: prints a fresh temporary directory that becomes $LAB/NAME.
 begin() {
@@ -283,8 +287,43 @@ make_boot() {
   finish boot
 }
 
+# apt_trixie DIR COMMAND...: apt-get with the packages of Debian 13, which knows
+# nothing of the machine's.
+apt_trixie() {
+  local dir=$1
+  shift
+  apt-get -q -o Dir::Etc::SourceList="$dir/sources.list" -o Dir::Etc::SourceParts=- \
+    -o Dir::State="$dir/state" -o Dir::State::status=/dev/null -o Dir::Cache="$dir/cache" "$@"
+}
+
+# make_trixie: the programs find the libraries beside them, in the lab.
+make_trixie() {
+  [ -d "$LAB/trixie" ] && return
+  local dir apt mirror p libs
+  read -r _ mirror < <(debian_mirror) || die "trixie: apt knows no Debian archive"
+  say "trixie: depmod and make of Debian 13"
+  dir=$(begin trixie)
+  apt=$dir/apt
+  mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial" "$dir/bin"
+  echo "deb $mirror trixie main" >"$apt/sources.list"
+  if ! { apt_trixie "$apt" update && (cd "$dir" && apt_trixie "$apt" download "${trixie_packages[@]}"); } >"$LAB/trixie.log" 2>&1; then
+    cat "$LAB/trixie.log" >&2
+    die "trixie: no packages of Debian 13"
+  fi
+  for p in "$dir"/*.deb; do
+    dpkg -x "$p" "$dir"
+  done
+  rm -rf "$apt" "$dir"/*.deb "$dir/usr/share"
+  libs=$LAB/trixie/usr/lib/x86_64-linux-gnu
+  for p in kmod:depmod make:make; do
+    cp "$dir/usr/bin/${p%:*}" "$dir/bin/${p#*:}"
+    patchelf --set-interpreter "$libs/ld-linux-x86-64.so.2" --force-rpath --set-rpath "$libs" "$dir/bin/${p#*:}"
+  done
+  finish trixie
+}
+
 case ${1:-all} in
-  all) make_root; make_corpus; make_oracle; make_base; make_apt; make_verify; make_boot ;;
+  all) make_root; make_corpus; make_oracle; make_base; make_apt; make_verify; make_boot; make_trixie ;;
   root) make_root ;;
   corpus) make_corpus ;;
   oracle) make_oracle ;;
@@ -292,11 +331,12 @@ case ${1:-all} in
   apt) make_apt ;;
   verify) make_verify ;;
   boot) make_boot ;;
+  trixie) make_trixie ;;
   clean)
     if awk -v lab="$LAB/" '{ if (index($2, lab) == 1 || index($4, "=" lab)) found = 1 } END { exit !found }' /proc/mounts; then
       die "clean: something of $LAB is mounted; drop the scratch roots first"
     fi
     rm -rf --one-file-system "$LAB"
     ;;
-  *) die "usage: lab.sh [root|corpus|oracle|base|apt|verify|boot|clean]" ;;
+  *) die "usage: lab.sh [root|corpus|oracle|base|apt|verify|boot|trixie|clean]" ;;
 esac

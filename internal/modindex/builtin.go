@@ -25,7 +25,7 @@ func readBuiltin(tree, name string) ([]byte, error) {
 
 // builtinFile makes modules.builtin.bin, the names of the modules that the
 // kernel has in itself. Without modules.builtin it is empty.
-func builtinFile(tree string) ([]byte, error) {
+func builtinFile(tree string, kmod int) ([]byte, error) {
 	data, err := readBuiltin(tree, "modules.builtin")
 	if data == nil {
 		return nil, err
@@ -38,13 +38,13 @@ func builtinFile(tree string) ([]byte, error) {
 		}
 		names = append(names, nameOf(filepath.Base(line)))
 	}
-	return valueTrie(names, func(int) string { return "" }), nil
+	return valueTrie(kmod, names, func(int) string { return "" }), nil
 }
 
 // builtinAliases makes modules.builtin.alias.bin out of
 // modules.builtin.modinfo, which has texts NAME.KEY=VALUE, each with a zero
 // behind it.
-func builtinAliases(tree string) ([]byte, error) {
+func builtinAliases(tree string, kmod int) ([]byte, error) {
 	data, err := readBuiltin(tree, "modules.builtin.modinfo")
 	if data == nil {
 		return nil, err
@@ -68,7 +68,7 @@ func builtinAliases(tree string) ([]byte, error) {
 			keys, names = append(keys, key), append(names, name)
 		}
 	}
-	return valueTrie(keys, func(i int) string { return names[i] }), nil
+	return valueTrie(kmod, keys, func(i int) string { return names[i] }), nil
 }
 
 // scanner reads texts in depmod's way.
@@ -94,7 +94,7 @@ func (s *scanner) until(end byte) string {
 
 // valueTrie makes a trie of keys that may be there several times, all with the
 // same priority: of equal ones the last comes first.
-func valueTrie(keys []string, text func(int) string) []byte {
+func valueTrie(kmod int, keys []string, text func(int) string) []byte {
 	order := make([]int, len(keys))
 	for i := range order {
 		order[i] = len(keys) - 1 - i
@@ -108,7 +108,7 @@ func valueTrie(keys []string, text func(int) string) []byte {
 		}
 	}
 	starts = append(starts, len(order))
-	return buildTrie(entries{unique, func(i int, to []value) []value {
+	return buildTrie(kmod, entries{unique, func(i int, to []value) []value {
 		for _, n := range order[starts[i]:starts[i+1]] {
 			to = append(to, value{text: text(n)})
 		}

@@ -6,7 +6,7 @@
 // per kernel, and only objects that are new or changed are read.
 //
 // The rules are those of kmod's tools/depmod.c, libkmod-elf.c and
-// libkmod-index.c, release 30. Where depmod would fail, warn or do
+// libkmod-index.c, releases 30 and 34. Where depmod would fail, warn or do
 // something that isn't understood here, nothing is written and the error is
 // Unsure: the caller runs depmod then.
 package modindex
@@ -69,6 +69,7 @@ func Update(ctx context.Context, req Request) (Result, error) {
 	if req.Tree, err = filepath.Abs(req.Tree); err != nil {
 		return Result{}, fmt.Errorf("updating the module index: %w", err)
 	}
+	hugePages()
 	old := loadCache(req)
 	tool, err := findTool(ctx, req.Env, old.tool)
 	if err != nil {

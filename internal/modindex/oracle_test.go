@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"dkms-go/internal/ko"
+	"dkms-go/internal/run"
 	"dkms-go/test/lab"
 )
 
@@ -32,6 +33,7 @@ type bench struct {
 	base, tree       string
 	cache, config    string
 	release          string
+	path             string // PATH, in which depmod is
 	unsure, compared int
 	circles          int
 }
@@ -39,7 +41,7 @@ type bench struct {
 func newBench(tb testing.TB, release string) *bench {
 	tb.Helper()
 	dir := tb.TempDir()
-	b := &bench{tb: tb, base: dir, release: release, cache: filepath.Join(dir, "cache"), config: filepath.Join(dir, "depmod.d")}
+	b := &bench{tb: tb, base: dir, release: release, path: os.Getenv("PATH"), cache: filepath.Join(dir, "cache"), config: filepath.Join(dir, "depmod.d")}
 	b.tree = filepath.Join(dir, "lib", "modules", release)
 	for _, d := range []string{b.tree, b.config, filepath.Join(dir, "usr")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -53,7 +55,7 @@ func newBench(tb testing.TB, release string) *bench {
 }
 
 func (b *bench) request() Request {
-	return Request{Tree: b.tree, Release: b.release, Cache: b.cache, Config: []string{b.config}, Env: os.Environ()}
+	return Request{Tree: b.tree, Release: b.release, Cache: b.cache, Config: []string{b.config}, Env: append(os.Environ(), "PATH="+b.path)}
 }
 
 // link puts files of the lab, by their paths in its tree, into the bench.
@@ -137,7 +139,11 @@ func (b *bench) index() map[string]string {
 
 // depmod runs the real one.
 func (b *bench) depmod() (string, error) {
-	out, err := exec.Command("depmod", "-a", "-b", b.base, "-C", b.config, b.release).CombinedOutput()
+	program, err := run.LookPath("depmod", []string{"PATH=" + b.path})
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	out, err := exec.Command(program, "-a", "-b", b.base, "-C", b.config, b.release).CombinedOutput()
 	return string(out), err
 }
 
@@ -209,11 +215,30 @@ func isUnsure(err error) bool {
 	return errors.As(err, &u)
 }
 
+// paths are values of PATH with the depmods that are known.
+func paths(tb testing.TB) map[string]string {
+	return map[string]string{
+		"kmod30": os.Getenv("PATH"),
+		"kmod34": filepath.Join(lab.Path(tb, "trixie"), "bin") + ":" + os.Getenv("PATH"),
+	}
+}
+
 // TestKernels indexes each kernel of the lab that has objects.
 func TestKernels(t *testing.T) {
-	for _, tree := range kernels(t) {
+	for name, path := range paths(t) {
+		t.Run(name, func(t *testing.T) { testKernels(t, path) })
+	}
+}
+
+func testKernels(t *testing.T, path string) {
+	all := kernels(t)
+	if path != os.Getenv("PATH") && os.Getenv("CI") != "" {
+		all = all[1:] // the stock kernel takes half a minute
+	}
+	for _, tree := range all {
 		t.Run(filepath.Base(tree), func(t *testing.T) {
 			b := newBench(t, filepath.Base(tree))
+			b.path = path
 			b.all(tree)
 			time.Sleep(2 * racy) // what is younger when it is read is read again
 			if _, err := b.compare(); err != nil {
@@ -257,9 +282,16 @@ func TestRandom(t *testing.T) {
 		}
 		return nil
 	})
+	for name, path := range paths(t) {
+		t.Run(name, func(t *testing.T) { testRandom(t, path, newer, from, pool) })
+	}
+}
+
+func testRandom(t *testing.T, path, newer, from string, pool []string) {
 	unsure, compared := 0, 0
 	for n := range *rounds {
 		r := &round{Rand: rand.New(rand.NewPCG(*seed, uint64(n))), bench: newBench(t, newer), from: from, pool: pool}
+		r.path = path
 		t.Logf("round %d", n)
 		r.start()
 		for range 4 {

@@ -35,8 +35,8 @@ func (f *facts) index(tree string, t tool) ([]file, error) {
 		weak = g.lines("# Weak dependencies extracted from modules themselves.\n", "weakdep ", func(m *module) []string { return m.weak })
 	})
 	devname, failed[0] = g.devnames()
-	builtin, failed[1] = builtinFile(tree)
-	builtinAlias, failed[2] = builtinAliases(tree)
+	builtin, failed[1] = builtinFile(tree, t.version)
+	builtinAlias, failed[2] = builtinAliases(tree, t.version)
 	all.Wait()
 	for _, err := range failed {
 		if err != nil {
@@ -81,7 +81,7 @@ func (g *graph) dependencies() (text, bin []byte) {
 	for i, n := range order {
 		keys[i] = g.modules[n].name
 	}
-	return text, buildTrie(entries{keys, func(i int, to []value) []value {
+	return text, buildTrie(g.tool.version, entries{keys, func(i int, to []value) []value {
 		n, start := order[i], 0
 		if n > 0 {
 			start = ends[n-1]
@@ -117,7 +117,7 @@ func (g *graph) aliasFiles() (text, bin []byte) {
 			keys, spans = append(keys, key), append(spans, users[n])
 		}
 	}
-	return text, buildTrie(entries{keys, func(i int, to []value) []value {
+	return text, buildTrie(g.tool.version, entries{keys, func(i int, to []value) []value {
 		for _, n := range spans[i] {
 			to = append(to, value{g.modules[n].name, uint32(n)})
 		}
@@ -160,7 +160,7 @@ func (g *graph) symbolFiles() (text, bin []byte) {
 		text = append(append(text, "alias symbol:"...), g.symbols.text[n]...)
 		text = append(append(append(text, ' '), g.modules[g.owner[n]].name...), '\n')
 	}
-	return text, buildTrie(entries{keys, func(i int, to []value) []value {
+	return text, buildTrie(g.tool.version, entries{keys, func(i int, to []value) []value {
 		n := g.owner[exported[i]]
 		return append(to, value{g.modules[n].name, uint32(n)})
 	}}, 2*len(text))

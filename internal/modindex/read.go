@@ -4,10 +4,12 @@ package modindex
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,9 +19,6 @@ import (
 )
 
 const (
-	// largeObject is the size in bytes of an unpacked object of which only one
-	// is in memory at a time.
-	largeObject = 6 << 20
 	// racy is how long before it is read a file must have been left alone for
 	// its times to tell a later change: the kernel's clock for them has ticks
 	// of up to 10 ms.
@@ -49,24 +48,18 @@ func (f *facts) readMissing(ctx context.Context, t tool) (int, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	todo, done := make(chan int), make(chan found, 64)
-	go func() {
-		defer close(todo)
-		for _, i := range missing {
-			select {
-			case todo <- i:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	todo := newQueue(missing, f.records)
+	done := make(chan found, 64)
 	var workers sync.WaitGroup
-	var large sync.Mutex
-	for range min(runtime.GOMAXPROCS(0), len(missing)) {
+	for n := range min(runtime.GOMAXPROCS(0), len(missing)) {
 		workers.Go(func() {
-			r := reader{tool: t, large: &large}
+			r := reader{tool: t}
 			defer r.unpack.Close()
-			for i := range todo {
+			for ctx.Err() == nil {
+				i, ok := todo.next(n == 0)
+				if !ok {
+					return
+				}
 				done <- r.read(i, f.records[i].object)
 			}
 		})
@@ -115,12 +108,42 @@ func (f *facts) add(d found) {
 	}
 }
 
+// queue hands out objects, the largest or the smallest of those that are left.
+// As only one reader takes large ones, no two of the largest are in memory at
+// a time; and what is left for last is of middling size, so that all readers
+// end together.
+type queue struct {
+	sync.Mutex
+	bySize []int // records, the smallest first
+}
+
+func newQueue(missing []int, records []record) *queue {
+	slices.SortStableFunc(missing, func(a, b int) int {
+		return cmp.Compare(records[a].id.size, records[b].id.size)
+	})
+	return &queue{bySize: missing}
+}
+
+func (q *queue) next(largest bool) (record int, ok bool) {
+	q.Lock()
+	defer q.Unlock()
+	last := len(q.bySize) - 1
+	switch {
+	case last < 0:
+		return 0, false
+	case largest:
+		record, q.bySize = q.bySize[last], q.bySize[:last]
+	default:
+		record, q.bySize = q.bySize[0], q.bySize[1:]
+	}
+	return record, true
+}
+
 // reader reads objects, one after another.
 type reader struct {
 	tool   tool
 	packed []byte
 	unpack ko.Unpacker
-	large  *sync.Mutex
 }
 
 func (r *reader) read(i int, o *object) found {
@@ -139,10 +162,6 @@ func (r *reader) facts(o *object) ([]byte, identity, error) {
 	}
 	if !r.tool.reads(ko.Detect(r.packed)) {
 		return nil, id, unsure("%s has a compression that depmod doesn't read", o.path())
-	}
-	if ko.Unpacked(r.packed) > largeObject {
-		r.large.Lock()
-		defer r.large.Unlock()
 	}
 	data, err := r.unpack.Unpack(r.packed)
 	if err != nil {

@@ -39,11 +39,9 @@ type tool struct {
 	reason  string // why it isn't one that is known here
 }
 
-// Releases of kmod whose depmod was compared with this package.
-const (
-	oldestKmod = 30
-	newestKmod = 30
-)
+// compared reports whether the depmod of a kmod release was compared with this
+// package: those of Debian 12 and 13.
+func compared(kmod int) bool { return kmod == 30 || kmod == 34 }
 
 // findTool learns which depmod would run. It asks the program only if it isn't
 // the known one.
@@ -85,7 +83,7 @@ func (t *tool) parseVersion(text string) {
 		t.reason = strconv.Quote(first) + " isn't a version of kmod"
 		return
 	}
-	if v < oldestKmod || v > newestKmod {
+	if !compared(v) {
 		t.reason = "kmod " + number + " isn't one that was compared"
 		return
 	}

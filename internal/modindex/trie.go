@@ -4,10 +4,10 @@ package modindex
 
 import "encoding/binary"
 
-// The format of the binary indexes (kmod, libkmod/libkmod-index.c): a trie
-// whose nodes come after their children. A node has the rest of its text, a
-// table of children for the range of characters that occur, and values with a
-// priority, each if its offset says so.
+// The format of the binary indexes (kmod, libkmod/libkmod-index.c): a trie. A
+// node has the rest of its text, a table of children for the range of characters
+// that occur, and values with a priority, each if its offset says so. depmod
+// writes nodes after their children, from release 34 on before them.
 const (
 	trieMagic   = 0xB007F457
 	trieVersion = 2<<16 | 1
@@ -32,14 +32,15 @@ type entries struct {
 
 type trie struct {
 	entries
-	out      []byte
-	children []uint32 // a stack
-	scratch  []value
+	nodesFirst bool // nodes come before their children
+	out        []byte
+	children   []uint32 // a stack
+	scratch    []value
 }
 
-// buildTrie returns the content of a binary index.
-func buildTrie(e entries, hint int) []byte {
-	t := &trie{entries: e, out: make([]byte, 0, hint)}
+// buildTrie returns the content of a binary index, in the order of that depmod.
+func buildTrie(kmod int, e entries, hint int) []byte {
+	t := &trie{entries: e, nodesFirst: kmod >= 34, out: make([]byte, 0, hint)}
 	t.out = binary.BigEndian.AppendUint32(t.out, trieMagic)
 	t.out = binary.BigEndian.AppendUint32(t.out, trieVersion)
 	t.out = binary.BigEndian.AppendUint32(t.out, 0)
@@ -48,8 +49,8 @@ func buildTrie(e entries, hint int) []byte {
 	return t.out
 }
 
-// node writes the node of keys[lo:hi], which are equal up to depth, and returns
-// its offset with flags. The root has no text of its own.
+// node writes the node of keys[lo:hi], which are equal up to depth, and those
+// below it. It returns its offset with flags. The root has no text of its own.
 func (t *trie) node(lo, hi, depth int, root bool) uint32 {
 	end := depth
 	if !root {
@@ -71,32 +72,44 @@ func (t *trie) node(lo, hi, depth int, root bool) uint32 {
 		for range count {
 			t.children = append(t.children, 0)
 		}
-		for at := rest; at < hi; {
-			c := t.keys[at][end]
-			next := t.group(at, hi, end)
-			offset := t.node(at, next, end+1, false)
-			t.children[base+int(c-from)] = offset
-			at = next
-		}
+	}
+	if !t.nodesFirst {
+		t.below(rest, hi, end, base)
 	}
 	offset := uint32(len(t.out))
 	if end > depth {
 		t.out = append(append(t.out, t.keys[lo][depth:end]...), 0)
 		offset |= nodePrefix
 	}
+	at := len(t.out) + 2 // of the table
 	if count > 0 {
 		t.out = append(t.out, from, from+byte(count-1))
-		for _, child := range t.children[base:] {
-			t.out = binary.BigEndian.AppendUint32(t.out, child)
-		}
-		t.children = t.children[:base]
+		t.out = append(t.out, make([]byte, 4*count)...)
 		offset |= nodeChilds
 	}
 	if own {
 		t.write(lo)
 		offset |= nodeValues
 	}
+	if t.nodesFirst {
+		t.below(rest, hi, end, base)
+	}
+	for i, child := range t.children[base:] {
+		binary.BigEndian.PutUint32(t.out[at+4*i:], child)
+	}
+	t.children = t.children[:base]
 	return offset
+}
+
+// below writes the nodes of keys[lo:hi], one for each character at end, and puts
+// their offsets into t.children from base on.
+func (t *trie) below(lo, hi, end, base int) {
+	for at := lo; at < hi; {
+		next := t.group(at, hi, end)
+		offset := t.node(at, next, end+1, false)
+		t.children[base+int(t.keys[at][end]-t.keys[lo][end])] = offset
+		at = next
+	}
 }
 
 // group returns where the keys end that have the character of keys[at] at end:
