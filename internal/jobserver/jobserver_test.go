@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"dkms-go/internal/run"
+	"dkms-go/test/lab"
 )
 
 // makefile runs eight jobs in a make of its own below the first. Each job
@@ -31,7 +33,12 @@ h1 h2 h3 h4: ; @echo started; sleep 600
 
 func newServer(t *testing.T, tokens int) *Server {
 	t.Helper()
-	s, err := New(tokens, "")
+	return newServerAt(t, tokens, "")
+}
+
+func newServerAt(t *testing.T, tokens int, proc string) *Server {
+	t.Helper()
+	s, err := New(tokens, proc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,38 +86,47 @@ func most(t *testing.T, log string) (jobs, atOnce int) {
 }
 
 // Three makes of eight jobs each never run more jobs than there are tokens,
-// and use more than one.
+// and use more than one: of the make that inherits the pipe, and of one that opens
+// it by its name.
 func TestMakesShareTokens(t *testing.T) {
+	named := filepath.Join(lab.Path(t, "trixie"), "bin", "make")
+	version, err := exec.Command(named, "--version").Output()
+	if err != nil || !CanName(string(version)) {
+		t.Fatalf("%s: %v", version, err)
+	}
 	for _, tokens := range []int{1, 2, 5} {
-		t.Run(fmt.Sprint(tokens), func(t *testing.T) {
-			s := newServer(t, tokens)
-			log := filepath.Join(t.TempDir(), "log")
-			var wg sync.WaitGroup
-			for range 3 {
-				cmd := makeCmd(t, s, "all", log)
-				var out bytes.Buffer
-				cmd.Stdout, cmd.Stderr = &out, &out
-				wg.Go(func() {
-					release, err := s.Acquire(t.Context(), 1)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					defer release()
-					if err := cmd.Run(t.Context()); err != nil || strings.Contains(out.String(), "warning") {
-						t.Errorf("%v\n%s", err, out.String())
-					}
-				})
+		t.Run(fmt.Sprint("pipe/", tokens), func(t *testing.T) { testMakes(t, newServerAt(t, tokens, ""), "make", tokens) })
+		t.Run(fmt.Sprint("fifo/", tokens), func(t *testing.T) { testMakes(t, newServerAt(t, tokens, "/proc"), named, tokens) })
+	}
+}
+
+func testMakes(t *testing.T, s *Server, program string, tokens int) {
+	log := filepath.Join(t.TempDir(), "log")
+	var wg sync.WaitGroup
+	for range 3 {
+		cmd := makeCmd(t, s, "all", log)
+		cmd.Argv[0] = program
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		wg.Go(func() {
+			release, err := s.Acquire(t.Context(), 1)
+			if err != nil {
+				t.Error(err)
+				return
 			}
-			wg.Wait()
-			jobs, atOnce := most(t, log)
-			if jobs != 24 || atOnce > tokens || tokens > 1 && atOnce == 1 {
-				t.Errorf("%d jobs, %d at once, with %d tokens", jobs, atOnce, tokens)
-			}
-			if got := s.queued(); got != tokens {
-				t.Errorf("%d tokens afterwards, want %d", got, tokens)
+			defer release()
+			if err := cmd.Run(t.Context()); err != nil || strings.Contains(out.String(), "warning") {
+				t.Errorf("%v\n%s", err, out.String())
 			}
 		})
+	}
+	wg.Wait()
+	jobs, atOnce := most(t, log)
+	if jobs != 24 || atOnce > tokens || tokens > 1 && atOnce == 1 {
+		t.Errorf("%d jobs, %d at once, with %d tokens", jobs, atOnce, tokens)
+	}
+	if got := s.queued(); got != tokens {
+		t.Errorf("%d tokens afterwards, want %d", got, tokens)
 	}
 }
 
