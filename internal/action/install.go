@@ -96,16 +96,27 @@ func installFailure(i *install.Failure) *Failure {
 
 // installJob describes an install or uninstall of one result.
 func (w *performance) installJob(key state.Key, t plan.Target, m *conf.Module, out, errw io.Writer) install.Job {
-	add, _ := w.distro.Weak(w.Paths, t.Kernel)
-	if w.noWeak() {
-		add = nil
-	}
 	return install.Job{
 		Key: key, Tree: w.tree, Paths: w.Paths, Conf: m, Facts: w.kernelFacts(t), Dir: w.installDir,
 		Suffix: w.suffix(t), Force: w.Force || w.RPMSafeUpgrade, ForceVersion: w.ForceVersion,
-		Verify: w.verifyTarget(key, t, m), NoIndex: w.NoDepmod, Symlink: w.Symlink || w.Framework.SymlinkModules, Weak: add,
+		Verify: w.verifyTarget(key, t, m), NoIndex: w.NoDepmod, Symlink: w.Symlink || w.Framework.SymlinkModules, Weak: w.weakOf(t.Kernel),
 		Env: w.buildEnv(key, m), Out: out, Err: errw,
 	}
+}
+
+// weakOf returns what gathers a kernel's changed objects for weak-modules(8); nil
+// where there is no such helper or the environment says NO_WEAK_MODULES.
+func (w *performance) weakOf(kernel string) *install.Weak {
+	add, remove := w.distro.Weak(w.Paths, kernel)
+	if add == nil || w.noWeak() {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.weak[kernel] == nil {
+		w.weak[kernel] = &install.Weak{Add: add, Remove: remove}
+	}
+	return w.weak[kernel]
 }
 
 func (e *Engine) noWeak() bool {
@@ -143,8 +154,10 @@ func (w *performance) forced(job *install.Job) {
 	}
 }
 
-// refreshStep updates a kernel's module index.
-func (w *performance) refreshStep(ctx context.Context, t plan.Target, line *report.Line, out io.Writer) error {
+// refreshStep updates a kernel's module index, after weak-modules(8) has had its
+// turn.
+func (w *performance) refreshStep(ctx context.Context, t plan.Target, line *report.Line, out, errw io.Writer) error {
+	w.weakOf(t.Kernel).Tell(ctx, w.baseEnv(), out, errw)
 	command := "depmod -a " + t.Kernel
 	if w.Verbose {
 		fmt.Fprintln(out, command)

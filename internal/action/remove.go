@@ -124,10 +124,6 @@ func (w *performance) uninstallStep(ctx context.Context, s plan.Step, t plan.Tar
 		return confFailure(err)
 	}
 	job := w.installJob(s.Key, t, m, out, errw)
-	_, job.Weak = w.distro.Weak(w.Paths, t.Kernel)
-	if w.noWeak() {
-		job.Weak = nil
-	}
 	w.commits.Lock()
 	defer w.commits.Unlock()
 	if err := job.Uninstall(ctx); err != nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,7 @@ import (
 	"dkms-go/internal/conf"
 	"dkms-go/internal/distro"
 	"dkms-go/internal/initramfs"
+	"dkms-go/internal/install"
 	"dkms-go/internal/jobserver"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/report"
@@ -40,6 +43,8 @@ type performance struct {
 	images  map[plan.Target]*initramfs.Question
 	marks   sync.Mutex
 	imaging sync.Mutex
+	// weak are what weak-modules(8) is to be told, by the kernel.
+	weak map[string]*install.Weak
 	// accounts is held while an outcome is kept.
 	accounts sync.Mutex
 	// quietHead sends headings to stderr, as the kernel hooks do.
@@ -81,7 +86,7 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 		}
 		return e.rehearse(ctx, p, f), nil
 	}
-	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, images: map[plan.Target]*initramfs.Question{}, quietHead: quietHead, parts: parts}
+	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, images: map[plan.Target]*initramfs.Question{}, weak: map[string]*install.Weak{}, quietHead: quietHead, parts: parts}
 	builds, width := p.Counts(plan.Build), 1
 	if builds > 0 {
 		e.fit(e.weigh(p))
@@ -102,6 +107,9 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 	defer w.board.Close()
 	w.open(p)
 	outcomes := plan.Execute(ctx, p, width, w.step, w.ended)
+	for _, kernel := range slices.Sorted(maps.Keys(w.weak)) { // of which no index was made
+		w.weak[kernel].Tell(ctx, e.baseEnv(), e.Out, e.Err)
+	}
 	w.table(p, outcomes)
 	return outcomes, interrupted(ctx, outcomes)
 }
@@ -265,7 +273,7 @@ func (w *performance) do(ctx context.Context, s plan.Step, line *report.Line, ou
 	case plan.Forget:
 		return w.forgetStep(s.Key.ID, out)
 	case plan.Refresh:
-		return w.refreshStep(ctx, t, line, out)
+		return w.refreshStep(ctx, t, line, out, errw)
 	}
 	return failf(Internal, "a plan has an unknown step %q", s.Kind)
 }

@@ -21,7 +21,6 @@ import (
 	"dkms-go/internal/hook"
 	"dkms-go/internal/host"
 	"dkms-go/internal/ko"
-	"dkms-go/internal/run"
 	"dkms-go/internal/state"
 	"dkms-go/internal/verify"
 )
@@ -49,9 +48,8 @@ type Job struct {
 	NoIndex bool
 	// Symlink places links to the result instead of copies.
 	Symlink bool
-	// Weak is the command that tells weak-modules(8) of changed objects, one
-	// path a line on its input; empty for none.
-	Weak []string
+	// Weak is told of changed objects.
+	Weak *Weak
 	Env  []string
 	Out  io.Writer
 	Err  io.Writer
@@ -110,7 +108,9 @@ func (j Job) Install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	j.tellWeak(ctx, "Adding linked weak modules...", placed)
+	if !j.Conf.NoWeakModules {
+		j.Weak.placed(placed)
+	}
 	if err := j.script(ctx, "post_install", j.Conf.PostInstall); err != nil {
 		fmt.Fprintf(j.Err, "Warning: the post_install script of %s failed: %v\n", j.Key.ID, err)
 	}
@@ -335,20 +335,4 @@ func Script(ctx context.Context, s hook.Script, p host.Paths, env []string, out,
 	}
 	fmt.Fprintf(out, "Running the %s script:\n", s.Name)
 	return s.Run(ctx, p, env, out, errw)
-}
-
-// tellWeak hands the paths of changed objects to the weak-modules helper.
-func (j Job) tellWeak(ctx context.Context, what string, paths []string) {
-	if len(j.Weak) == 0 || j.Conf.NoWeakModules || len(paths) == 0 {
-		return
-	}
-	fmt.Fprintln(j.Out, what)
-	input := ""
-	for _, p := range paths {
-		input += p + "\n"
-	}
-	c := run.Cmd{Argv: j.Weak, Env: j.Env, Stdin: newReader(input), Stdout: j.Out, Stderr: j.Err}
-	if err := c.Run(ctx); err != nil {
-		fmt.Fprintf(j.Err, "Warning: telling weak-modules: %v\n", err)
-	}
 }

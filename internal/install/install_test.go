@@ -528,21 +528,36 @@ func TestHooks(t *testing.T) {
 	}
 }
 
+// weak-modules is told once of all that was placed, and of all that was taken out.
 func TestWeakModules(t *testing.T) {
 	p := newPlace(t, "a", "b")
-	p.Weak = []string{"sh", "-c", "sed 's/^/told: /'; exit 1"}
+	tell := func() string {
+		var out bytes.Buffer
+		p.Weak.Tell(t.Context(), os.Environ(), &out, &out)
+		return out.String()
+	}
+	p.Weak = &Weak{Add: []string{"sh", "-c", "sed 's/^/added: /'; exit 1"}, Remove: []string{"sed", "s/^/gone: /"}}
 	if err := p.install(); err != nil {
 		t.Fatal(err)
 	}
-	want := "Adding linked weak modules...\ntold: " + p.tree("updates/dkms/a.ko") + "\ntold: " + p.tree("updates/dkms/b.ko") + "\n"
-	if !strings.Contains(p.out.String(), want) || !strings.Contains(p.errw.String(), "weak-modules") {
-		t.Error(p.out.String(), p.errw.String())
+	a, b := p.tree("updates/dkms/a.ko")+"\n", p.tree("updates/dkms/b.ko")+"\n"
+	if got, want := tell(), "Adding linked weak modules...\nadded: "+a+"added: "+b+"Warning: telling weak-modules: "; !strings.HasPrefix(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
-	p.out.Reset()
-	p.Conf.NoWeakModules = true
+	if got := tell(); got != "" {
+		t.Errorf("told twice: %q", got)
+	}
 	p.uninstall()
-	if strings.Contains(p.out.String(), "told") {
-		t.Error(p.out.String())
+	if got, want := tell(), "Removing linked weak modules...\ngone: "+a+"gone: "+b; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	p.Conf.NoWeakModules = true
+	if err := p.install(); err != nil {
+		t.Fatal(err)
+	}
+	p.uninstall()
+	if got := tell(); got != "" {
+		t.Errorf("NO_WEAK_MODULES, and told: %q", got)
 	}
 }
 
@@ -590,6 +605,40 @@ func TestRefresh(t *testing.T) {
 	}
 	if _, err := os.Stat(p.tree("modules.dep")); err == nil {
 		t.Error("the index of a removed kernel stays:", slices.Sorted(maps.Keys(p.files())))
+	}
+}
+
+// depmod makes the index where dkms was told so, and where it is another one than
+// those whose index dkms makes.
+func TestRefreshByDepmod(t *testing.T) {
+	real, err := exec.LookPath("depmod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := t.TempDir()
+	put(t, other+"/depmod", "#!/bin/sh\nif [ \"$1\" = --version ]; then echo kmod version 99; echo +XZ; else exec "+real+" \"$@\"; fi\n")
+	if err := os.Chmod(other+"/depmod", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path string
+		told bool
+		how  string
+	}{
+		{os.Getenv("PATH"), false, "module index made by dkms: 1 of 1 objects read"},
+		{os.Getenv("PATH"), true, "depmod was run: framework.conf says so"},
+		{other + ":" + os.Getenv("PATH"), false, "kmod 99 isn't one that was compared"},
+	} {
+		p := newPlace(t, "a")
+		p.has("updates/dkms/a.ko", string(compiled(t, "license=GPL", "alias=pci:v0001*")))
+		p.has("modules.dep", "stale")
+		got, err := Refresh(t.Context(), p.Paths, kernel, append(os.Environ(), "PATH="+c.path), c.told)
+		if err != nil || !got.Ran || !strings.Contains(got.How, c.how) {
+			t.Errorf("%+v, %v; want %q", got, err, c.how)
+		}
+		if files := p.files(); !strings.Contains(files["modules.alias"], "alias pci:v0001* a") {
+			t.Errorf("%q", files["modules.alias"])
+		}
 	}
 }
 

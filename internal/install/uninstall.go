@@ -42,9 +42,11 @@ func (j Job) Uninstall(ctx context.Context) error {
 	if err := j.markIndex(c); err != nil {
 		return err
 	}
-	j.tellWeak(ctx, "Removing linked weak modules...", gone)
 	if err := c.Commit(); err != nil {
 		return err
+	}
+	if !j.Conf.NoWeakModules {
+		j.Weak.takenOut(gone)
 	}
 	if err := j.removed(ctx); err != nil {
 		return err
