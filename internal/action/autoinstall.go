@@ -118,11 +118,13 @@ func (e *Engine) autoinstall(ctx context.Context, targets []plan.Target, only st
 		r := &round{target: t}
 		rounds = append(rounds, r)
 		if only == (state.ID{}) && e.nothingDue(t) {
-			continue
+			// All that may be left is an index.
+			r.facts = &plan.Facts{IndexDue: e.tree.KernelsDue()}
+		} else {
+			r.facts = e.facts(ctx, nil, []plan.Target{t}, func(id state.ID, r plan.Result) bool {
+				return latest[id] && (!r.Installed || r.Lost) || r.Built
+			})
 		}
-		r.facts = e.facts(ctx, nil, []plan.Target{t}, func(id state.ID, r plan.Result) bool {
-			return latest[id] && (!r.Installed || r.Lost) || r.Built
-		})
 		r.auto = plan.Autoinstall(t, only, r.facts, plan.Options{NoRefresh: e.NoDepmod})
 		if r.err = e.begin(ctx, r); r.err == nil && !r.auto.Idle() {
 			due = append(due, r)

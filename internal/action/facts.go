@@ -71,12 +71,11 @@ func (e *Engine) settled(id state.ID, t plan.Target) bool {
 	return r.Installed && !r.Lost && len(r.Stale) == 0
 }
 
-// nothingDue reports whether an autoinstall has nothing to do for a kernel, by what
-// is there: no conf need be evaluated to see it.
+// nothingDue reports whether an autoinstall has no module to install for a kernel,
+// by what is there: no conf need be evaluated to see it.
 func (e *Engine) nothingDue(t plan.Target) bool {
 	e.forgetStamps()
-	due := slices.ContainsFunc(e.latest(), func(id state.ID) bool { return !e.settled(id, t) })
-	return !due && len(e.tree.KernelsDue()) == 0
+	return !slices.ContainsFunc(e.latest(), func(id state.ID) bool { return !e.settled(id, t) })
 }
 
 // read adds the conf, and what follows from it, to a result.
