@@ -544,18 +544,18 @@ func TestRoomSideBySide(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
+	// Each waits for the other, so they do run at the same time.
+	put(t, b.src+"/pre", "#!/bin/sh\ntouch "+b.root+"/at-$kernelver\nwhile [ ! -e "+b.root+"/at-$other ]; do sleep 0.01; done\necho $kernelver > mine\n", 0o755)
 	errs := make([]error, 2)
 	var group sync.WaitGroup
 	for i, release := range []string{"6.1", "6.2"} {
 		j := b.Job
 		j.Out, j.Err = &bytes.Buffer{}, &bytes.Buffer{}
 		j.Key.Kernel, j.Kernel.Release, j.Server = release, release, server
-		// Each waits for the other, so they do run at the same time.
 		other := []string{"6.2", "6.1"}[i]
 		c := *b.Conf
 		c.PreBuild = "pre"
 		j.Conf = &c
-		put(t, b.src+"/pre", "#!/bin/sh\ntouch "+b.root+"/at-$kernelver\nwhile [ ! -e "+b.root+"/at-$other ]; do sleep 0.01; done\necho $kernelver > mine\n", 0o755)
 		j.Env = append(j.Env[:len(j.Env):len(j.Env)], "kernelver="+release, "other="+other)
 		if i == 1 {
 			c.Make = "cat " + b.Tree.Build(b.Key.ID) + "/mine; exit 3"

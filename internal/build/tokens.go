@@ -9,11 +9,14 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // ownJobs matches the number of jobs that a shell command gives to make, as a
 // word of its own: "-j", "-j4", "-j 4", "--jobs=4", "-j$(nproc)".
-var ownJobs = regexp.MustCompile("(^|\\s)(?:-j|--jobs)[ =]?([0-9]+|\\$\\(nproc\\)|`nproc`)?(\\s|$)")
+var ownJobs = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile("(^|\\s)(?:-j|--jobs)[ =]?([0-9]+|\\$\\(nproc\\)|`nproc`)?(\\s|$)")
+})
 
 // shared returns the arguments of a make without a number of jobs: with one a
 // make leaves the job server, and brings its own (GNU make manual, "Options/
@@ -22,14 +25,14 @@ func shared(arguments string) string {
 	if strings.ContainsAny(arguments, `'"`) {
 		return arguments
 	}
-	return ownJobs.ReplaceAllString(arguments, "$1$3")
+	return ownJobs().ReplaceAllString(arguments, "$1$3")
 }
 
 // tokens returns how many jobs a command runs without asking the job server: one,
 // or as many as it says itself. A number that only the shell knows counts as all.
 func tokens(line string) int {
 	n := 1
-	for _, m := range ownJobs.FindAllStringSubmatch(line, -1) {
+	for _, m := range ownJobs().FindAllStringSubmatch(line, -1) {
 		jobs, err := strconv.Atoi(m[2])
 		if err != nil || jobs == 0 {
 			return everything
