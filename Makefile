@@ -7,6 +7,8 @@
 # make bench   dkms against depmod, bare make and another dkms: the table of
 #              docs/performance.md; what it can be told is in test/bench/doc.go
 # make bench-go   Go benchmarks
+# make pgo     cmd/dkms/default.pgo anew: the profile by which the compiler
+#              optimizes (go.dev/doc/pgo), of making module indexes
 # make man     the manual pages, in dist/
 # make packages  dkms-go as .deb and .rpm, in dist/
 # make install   all files to DESTDIR, for distribution packagers; FAMILY is
@@ -30,7 +32,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit bench bench-go man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit bench bench-go pgo man packages install lint clean distclean
 
 all: build
 
@@ -70,6 +72,12 @@ bench: build
 
 bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...
+
+pgo:
+	@tmp=$$(mktemp -d) && \
+	  go test -run '^$$' -bench 'Cold$$' -benchtime 3x -cpuprofile $$tmp/cold -o $$tmp/test ./internal/modindex && \
+	  go test -run '^$$' -bench 'Update$$' -benchtime 30x -cpuprofile $$tmp/update -o $$tmp/test ./internal/modindex && \
+	  go tool pprof -proto $$tmp/cold $$tmp/update >cmd/dkms/default.pgo && rm -r $$tmp
 
 lint:
 	@out=$$(gofmt -l $$(find . -name '*.go' -not -path './.lab/*')); \

@@ -8,6 +8,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"dkms-go/internal/cli"
@@ -16,8 +17,17 @@ import (
 // version is set when a release is built.
 var version = "devel"
 
+// Most commands end before there is garbage worth collecting; the few that make
+// much are kept to what a small machine has to spare.
+const (
+	gcPercent   = 400
+	memoryLimit = 48 << 20 // bytes
+)
+
 func main() {
 	syscall.Umask(0o022)
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryLimit)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
