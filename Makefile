@@ -51,6 +51,7 @@ demo:
 
 test: deps
 	@$(MAKE) --no-print-directory lint lab packages
+	@scripts/warm.sh
 	$(GOTEST) ./...
 
 unit:

@@ -313,7 +313,7 @@ make_trixie() {
   for p in "$dir"/*.deb; do
     dpkg -x "$p" "$dir"
   done
-  rm -rf "$apt" "$dir"/*.deb "$dir/usr/share"
+  rm -rf "$apt" "$dir"/*.deb "${dir:?}/usr/share"
   libs=$LAB/trixie/usr/lib/x86_64-linux-gnu
   for p in kmod:depmod make:make; do
     cp "$dir/usr/bin/${p%:*}" "$dir/bin/${p#*:}"

@@ -54,6 +54,7 @@ lower() {
   for dir in "$@"; do
     [ -d "$LAB/$dir" ] || die "no $LAB/$dir; run: make lab"
   done
+  [ "$1" != root ] || [ ! -d "$LAB/warm" ] || printf '%s:' "$LAB/warm"
   printf '%s\n' "$LAB/$1${2:+:$LAB/$2}"
 }
 

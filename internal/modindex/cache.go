@@ -18,7 +18,7 @@ import (
 
 const (
 	// magic begins a cache; its last digit counts the formats.
-	magic = "dkms-index-1\n"
+	magic = "dkms-index-2\n"
 	// maxCache bounds a cache in bytes; that of a stock kernel has 4 million.
 	maxCache = 256 << 20
 )
@@ -50,10 +50,19 @@ type cached struct {
 	byPath map[string]int
 }
 
+// treeName is the tree as its cache names it: seen from the directory of the
+// caches, so that one made in a root directory is found from outside, too.
+func treeName(req Request) string {
+	if name, err := filepath.Rel(req.Cache, req.Tree); err == nil {
+		return name
+	}
+	return req.Tree
+}
+
 // cacheFile returns the path of a tree's cache.
 func cacheFile(req Request) string {
 	h := fnv.New64a()
-	io.WriteString(h, req.Tree)
+	io.WriteString(h, treeName(req))
 	return filepath.Join(req.Cache, fmt.Sprintf("%s.%016x", filepath.Base(req.Release), h.Sum64()))
 }
 
@@ -77,7 +86,7 @@ func loadCache(req Request) *cached {
 	if _, err := io.ReadFull(f, data); err != nil {
 		return none
 	}
-	c, err := decodeCache(data, req.Tree)
+	c, err := decodeCache(data, treeName(req))
 	if err != nil {
 		return none
 	}
@@ -131,7 +140,7 @@ func (f *facts) save(req Request) {
 	aside := fmt.Sprintf("%s.%016x.dkms-new", path, rand.Uint64())
 	dropOthers(req.Cache, filepath.Base(path))
 	// Not synced: what a power cut leaves of it has a wrong checksum.
-	if err := os.WriteFile(aside, f.encode(req.Tree), 0o644); err == nil {
+	if err := os.WriteFile(aside, f.encode(treeName(req)), 0o644); err == nil {
 		err = os.Rename(aside, path)
 		if err == nil {
 			return
@@ -157,13 +166,18 @@ func dropOthers(dir, own string) {
 		if err != nil || e.Name() == own || time.Since(info.ModTime()) < time.Hour {
 			continue
 		}
-		if _, err := os.Stat(treeOf(path)); err != nil {
+		if tree := treeOf(path); tree == "" || !filepath.IsAbs(tree) && missing(filepath.Join(dir, tree)) {
 			os.Remove(path)
 		}
 	}
 }
 
-// treeOf reads the tree's path out of a cache, "" if it isn't one.
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return err != nil
+}
+
+// treeOf reads the tree's name out of a cache, "" if it isn't one.
 func treeOf(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -271,7 +285,7 @@ func appendNumbers(b []byte, list, renumber []uint32) []byte {
 }
 
 func (id identity) encode(b []byte) []byte {
-	for _, v := range []uint64{id.dev, id.ino, id.size, uint64(id.mtime), uint64(id.ctime)} {
+	for _, v := range [...]uint64{id.ino, id.size, uint64(id.mtime), uint64(id.ctime)} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	return b
@@ -312,7 +326,7 @@ func decodeCache(data []byte, tree string) (*cached, error) {
 	}
 	c.tool = d.tool()
 	c.symbols, c.aliases = d.table(compareSymbols), d.table(compareAliases)
-	n := d.count(60)
+	n := d.count(38)
 	c.records = make([]record, n)
 	objects := make([]object, n)
 	d.nums = make([]uint32, 0, min(len(d.rest), maxCache)/2)
@@ -412,7 +426,7 @@ func (d *decoder) word() uint64 {
 }
 
 func (d *decoder) identity() identity {
-	return identity{d.word(), d.word(), d.word(), int64(d.word()), int64(d.word())}
+	return identity{d.word(), d.word(), int64(d.word()), int64(d.word())}
 }
 
 func (d *decoder) tool() tool {

@@ -18,14 +18,15 @@ import (
 )
 
 // identity tells whether a file is the one it was: any way of changing it
-// changes the time of the change (ctime), at least.
+// changes the time of the change (ctime), at least. The device isn't in it: btrfs
+// and overlayfs give it another number with each mount.
 type identity struct {
-	dev, ino, size uint64
-	mtime, ctime   int64 // ns
+	ino, size    uint64
+	mtime, ctime int64 // ns
 }
 
 func identify(st *unix.Stat_t) identity {
-	return identity{uint64(st.Dev), st.Ino, uint64(st.Size), st.Mtim.Nano(), st.Ctim.Nano()}
+	return identity{st.Ino, uint64(st.Size), st.Mtim.Nano(), st.Ctim.Nano()}
 }
 
 // tool is the depmod that is installed.

@@ -22,8 +22,9 @@ import (
 	"dkms-go/test/lab"
 )
 
-// TestCorpus takes each package of the lab through its life. At most two are
-// under way at a time: each runs as many jobs as there are cores.
+// TestCorpus takes each package of the lab through its life, for both kernels or,
+// in CI, for one of them. At most two are under way at a time: each runs as many
+// jobs as there are cores.
 func TestCorpus(t *testing.T) {
 	older, newer := lab.Kernels(t)
 	e := expected(t)
@@ -31,7 +32,15 @@ func TestCorpus(t *testing.T) {
 	var count tally
 	slots := make(chan struct{}, 2)
 	t.Run("packages", func(t *testing.T) {
-		for _, p := range lab.Packages(t) {
+		for i, p := range lab.Packages(t) {
+			kernels := []string{older, newer}
+			if os.Getenv("CI") == "true" { // whose time is short
+				want := e.find(t, p.Name, newer)
+				kernels = kernels[i%2:][:1]
+				if want != nil && want.Code == 0 {
+					kernels = []string{newer} // few can be built for it
+				}
+			}
 			t.Run(p.Name, func(t *testing.T) {
 				t.Parallel()
 				slots <- struct{}{}
@@ -39,7 +48,7 @@ func TestCorpus(t *testing.T) {
 				s := &subject{T: t, root: lab.BareScratch(t), count: &count}
 				s.p = s.root.AddPackage(p.Name)
 				s.name = p.Module + "/" + p.Version
-				for _, k := range []string{older, newer} {
+				for _, k := range kernels {
 					s.runs = append(s.runs, &trial{kernel: k, want: e.find(t, p.Name, k), tools: tools[k]})
 				}
 				s.life()
