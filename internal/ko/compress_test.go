@@ -193,6 +193,11 @@ func FuzzDecompress(f *testing.F) {
 			return // large results take the fuzzer's time
 		}
 		out, err := Decompress(data)
+		var u Unpacker
+		defer u.Close()
+		if other, errU := u.Unpack(data); err == nil && errU == nil && !bytes.Equal(out, other) {
+			t.Fatal("the two decompressors differ") // of xz there are two
+		}
 		if err != nil {
 			return
 		}

@@ -3,6 +3,7 @@
 package ko
 
 import (
+	"bytes"
 	"debug/elf"
 	"errors"
 	"os"
@@ -82,5 +83,31 @@ func FuzzParseObject(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		_, _ = ParseObject(data)
 		_, _ = XZCheck(data)
+	})
+}
+
+func FuzzFacts(f *testing.F) {
+	f.Add(readFile(f, compile(f, moduleSource)))
+	f.Add(readFile(f, compile(f, moduleSource+extendedVersions)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		err := Facts(data, func(kind Fact, text []byte) {
+			if kind < Exported || kind > WeakDep || bytes.IndexByte(text, 0) >= 0 {
+				t.Errorf("fact %d: %q", kind, text)
+			}
+		})
+		if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func FuzzDifference(f *testing.F) {
+	a := readFile(f, compile(f, moduleSource))
+	f.Add(a, readFile(f, compile(f, moduleSource+extendedVersions)))
+	f.Add(a, []byte("x"))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		if (Difference(a, b) == "") != bytes.Equal(a, b) {
+			t.Error("a difference without one, or none")
+		}
 	})
 }

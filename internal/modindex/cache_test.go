@@ -27,3 +27,20 @@ func FuzzCache(f *testing.F) {
 		}
 	})
 }
+
+// FuzzConfig reads damaged files of depmod.d(5): what isn't understood is left to
+// depmod.
+func FuzzConfig(f *testing.F) {
+	for _, text := range []string{
+		"search updates extramodules built-in\n", "override a * weak-updates\noverride b 6.1 x/y\n",
+		"external 6.1 /opt/modules\n", "make_map_files no\nexclude build\n", "# a\n\nsearch \\\n updates\n",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var cfg config
+		if err := cfg.parse("x.conf", data, "6.1"); err != nil && !isUnsure(err) {
+			t.Errorf("%v", err)
+		}
+	})
+}
