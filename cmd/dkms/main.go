@@ -20,7 +20,7 @@ var version = "devel"
 // Most commands end before there is garbage worth collecting; the few that make
 // much are kept to what a small machine has to spare.
 const (
-	gcPercent   = 400
+	gcPercent   = 800
 	memoryLimit = 48 << 20 // bytes
 )
 

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func benchImage(t *testing.T, b *bench) []line {
 	return c.measure(t)
 }
 
-// benchKernels installs every third module for four kernels.
+// benchKernels installs every fourth module for four kernels.
 func benchKernels(t *testing.T, b *bench) []line {
 	k := lab.AptKernels(t)
 	m := newMachine(t, b)
@@ -44,7 +45,7 @@ func benchKernels(t *testing.T, b *bench) []line {
 	for _, kernel := range kernels {
 		m.addKernel(kernel, true)
 	}
-	names := m.addAll(3)
+	names := m.addAll(4)
 	m.Freeze()
 	c := corpusRun{below: m, what: fmt.Sprintf("%d modules, %d kernels at once", len(names), len(kernels)), kernels: kernels, names: names, peerGoal: 1. / 2, once: true}
 	return c.measure(t)
@@ -82,11 +83,12 @@ func (c corpusRun) measure(t *testing.T) []line {
 		n = 1
 	}
 	var ours, theirs []sample
-	var longest, sum []sample
+	var longest, sum, side []sample
 	for i := range n {
 		ours = append(ours, c.install(t, "dkms"))
 		l, s := c.bare(t)
 		longest, sum = append(longest, l), append(sum, s)
+		side = append(side, c.bareTogether(t))
 		if i < 2 {
 			theirs = append(theirs, c.install(t, "peer"))
 		}
@@ -98,6 +100,8 @@ func (c corpusRun) measure(t *testing.T) []line {
 	lines := []line{
 		against(c.what+", wall", o.wall, fmt.Sprintf("max(longest %s, %s / %d cores)", seconds(median(longest).wall), seconds(cpu), runtime.NumCPU()), bound, 1.10),
 		against(c.what+", CPU", o.cpu, "bare makes", cpu, 0),
+		against(c.what+", wall", o.wall, fmt.Sprintf("bare makes, %d at a time", runtime.NumCPU()), median(side).wall, 1.10),
+		against(c.what+", CPU", o.cpu, fmt.Sprintf("bare makes, %d at a time", runtime.NumCPU()), median(side).cpu, 0),
 		against(c.what+", wall", o.wall, c.below.b.peerName, p.wall, c.peerGoal),
 		against(c.what+", CPU", o.cpu, c.below.b.peerName, p.cpu, 0),
 		{What: c.what + ", runs", Ours: fmt.Sprintf("%d of dkms-go and bare make, %d of the other", len(ours), len(theirs))},
@@ -154,6 +158,31 @@ func (c corpusRun) bare(t *testing.T) (longest, sum sample) {
 		}
 	})
 	return longest, sum
+}
+
+// together makes all modules, $2 at a time, for the kernels $1: each for one after
+// the other, in a new copy of its source.
+const together = `
+xargs -a /list -P "$2" -L 1 bash -c '
+for kernel in $1; do
+  build=/var/lib/dkms/$3/build
+  rm -rf "$build" && cp -a "/usr/src/${3%/*}-${3#*/}/." "$build" && bash /bare "$kernel" "$3" "$2" >/dev/null 2>&1 || exit
+done' together "$1" "$2"`
+
+// bareTogether measures bare make of all modules, as many at a time as there are
+// cores: what the machine can do when all of its cores compile.
+func (c corpusRun) bareTogether(t *testing.T) (s sample) {
+	t.Helper()
+	t.Run("together", func(t *testing.T) {
+		m := c.below.over(t)
+		for name, text := range map[string]string{"/list": strings.Join(c.names, "\n") + "\n", "/bare": bare} {
+			if err := os.WriteFile(m.Path(name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s = m.run("bash", "-c", together, "together", strings.Join(c.kernels, " "), fmt.Sprint(runtime.NumCPU()))
+	})
+	return s
 }
 
 // again has the same inputs installed once more after unbuild, and once more

@@ -121,8 +121,8 @@ func about(row string) string {
 		"small":   "`dkms install` (build and install) of acpi-call for the stock 6.12 kernel. The index is warm, the cache of results empty.",
 		"large":   "The same with jool for the stock 6.1 kernel, for which it can be built, and with dattobd 0.12.0, which runs make a hundred times to look at the kernel.",
 		"again":   "`unbuild`, then `install` of the same source for the same kernel.",
-		"corpus":  "The 16 module packages of Debian 12 that build for its kernel, for a kernel of which only the headers are there. The bound is the larger of the longest single bare make and the sum of the CPU times of all bare makes over the cores.",
+		"corpus":  "The 16 module packages of Debian 12 that build for its kernel, for a kernel of which only the headers are there. The bound is the larger of the longest single bare make and the sum of the CPU times of all bare makes, one after another, over the cores; where two compilers at a time slow each other down it can't be reached, so bare makes side by side are measured, too.",
 		"image":   "The same for the stock 6.1 kernel with its image, so that the module index is made.",
-		"kernels": "Every third of them for four stock kernels at once: two releases of 6.1, its cloud and its real-time flavour, where the lab has them.",
+		"kernels": "Every fourth of them for four stock kernels at once: two releases of 6.1, its cloud and its real-time flavour, where the lab has them.",
 	}[row]
 }
