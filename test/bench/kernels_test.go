@@ -17,7 +17,7 @@ import (
 func benchCorpus(t *testing.T, b *bench) []line {
 	older, _ := lab.Kernels(t)
 	m := newMachine(t, b)
-	names := m.addAll(1)
+	names := m.addAll()
 	m.Freeze()
 	c := corpusRun{below: m, what: "corpus, headers alone", kernels: []string{older}, names: names, peerGoal: 1 / 1.4, serial: true}
 	return c.measure(t)
@@ -28,37 +28,39 @@ func benchImage(t *testing.T, b *bench) []line {
 	kernel := lab.AptKernels(t).Cur
 	m := newMachine(t, b)
 	m.addKernel(kernel, true)
-	names := m.addAll(1)
+	m.warm(kernel)
+	names := m.addAll()
 	m.Freeze()
 	c := corpusRun{below: m, what: "corpus, stock 6.1", kernels: []string{kernel}, names: names, peerGoal: 1. / 2}
 	return c.measure(t)
 }
 
-// benchKernels installs every fourth module for four kernels.
+// benchKernels installs modules that can be built for all of them for four kernels:
+// the hook of a package manager that brought them serves them at once, the other
+// dkms one after another.
 func benchKernels(t *testing.T, b *bench) []line {
 	k := lab.AptKernels(t)
 	m := newMachine(t, b)
-	kernels := []string{k.Prev, k.Cur, k.Cloud}
-	if rt := strings.Replace(k.Cur, "-amd64", "-rt-amd64", 1); hasDeb(t, "linux-image-"+rt) && hasDeb(t, "linux-headers-"+rt) {
-		kernels = append(kernels, rt)
-	}
+	kernels := []string{k.Prev, k.Cur, k.Cloud, strings.Replace(k.Cur, "-amd64", "-rt-amd64", 1)}
 	for _, kernel := range kernels {
 		m.addKernel(kernel, true)
+		m.warm(kernel)
 	}
-	names := m.addAll(4)
+	var names []string
+	for _, p := range []string{"acpi-call-dkms", "adv-17v35x-dkms", "dm-writeboost-dkms", "dpdk-kmods-dkms", "tp-smapi-dkms", "vpoll-dkms"} {
+		names = append(names, m.add(lab.Corpus(t, p)))
+	}
 	m.Freeze()
-	c := corpusRun{below: m, what: fmt.Sprintf("%d modules, %d kernels at once", len(names), len(kernels)), kernels: kernels, names: names, peerGoal: 1. / 2, once: true}
+	c := corpusRun{below: m, what: fmt.Sprintf("%d modules, %d kernels at once", len(names), len(kernels)), kernels: kernels, names: names, peerGoal: 1. / 2}
 	return c.measure(t)
 }
 
-// addAll adds the modules that build, or every nth of them.
-func (m *machine) addAll(nth int) []string {
+// addAll adds the modules that build.
+func (m *machine) addAll() []string {
 	m.t.Helper()
 	var names []string
-	for i, p := range buildsOn61(m.t) {
-		if i%nth == 0 {
-			names = append(names, m.add(p))
-		}
+	for _, p := range buildsOn61(m.t) {
+		names = append(names, m.add(p))
 	}
 	return names
 }
@@ -125,11 +127,21 @@ func (c corpusRun) install(t *testing.T, program string) (s sample) {
 
 // command is the call for all kernels.
 func (c corpusRun) command(program string, options ...string) []string {
-	argv := append([]string{program, "autoinstall"}, options...)
-	for _, k := range c.kernels {
-		argv = append(argv, "-k", k)
+	if len(c.kernels) == 1 {
+		return append([]string{program, "autoinstall", "-k", c.kernels[0]}, options...)
 	}
-	return argv
+	text := ""
+	for _, k := range c.kernels {
+		if program == "dkms" {
+			text += "usr/lib/modules/" + k + "/vmlinuz\n"
+		} else {
+			text += program + " autoinstall -k " + k + " || exit\n"
+		}
+	}
+	if program == "dkms" {
+		return []string{"bash", "-c", `printf %s "$1" | dkms hook pacman install`, "hook", text}
+	}
+	return []string{"bash", "-c", text}
 }
 
 // allInstalled checks that each module is installed for each kernel.

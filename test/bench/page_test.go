@@ -123,6 +123,6 @@ func about(row string) string {
 		"again":   "`unbuild`, then `install` of the same source for the same kernel.",
 		"corpus":  "The 16 module packages of Debian 12 that build for its kernel, for a kernel of which only the headers are there. The bound is the larger of the longest single bare make and the sum of the CPU times of all bare makes, one after another, over the cores; where two compilers at a time slow each other down it can't be reached, so bare makes side by side are measured, too.",
 		"image":   "The same for the stock 6.1 kernel with its image, so that the module index is made.",
-		"kernels": "Every fourth of them for four stock kernels at once: two releases of 6.1, its cloud and its real-time flavour, where the lab has them.",
+		"kernels": "Six modules that can be built for all of them for four stock kernels at once, by the hook of a package manager that brought them: two releases of 6.1, its cloud and its real-time flavour. The other dkms serves them one after another.",
 	}[row]
 }

@@ -42,7 +42,11 @@ func (m *machine) addKernel(release string, image bool) {
 	m.t.Helper()
 	packages := []string{"linux-headers-" + release}
 	if base, _, ok := strings.Cut(release, "-amd64"); ok {
-		packages = append(packages, "linux-headers-"+strings.TrimSuffix(base, "-cloud")+"-common")
+		common := "linux-headers-" + strings.TrimSuffix(base, "-cloud") + "-common"
+		if own, rt := strings.CutSuffix(base, "-rt"); rt {
+			common = "linux-headers-" + own + "-common-rt"
+		}
+		packages = append(packages, common)
 	}
 	if image {
 		packages = append(packages, "linux-image-"+release)
@@ -60,17 +64,24 @@ func (m *machine) addKernel(release string, image bool) {
 	}
 }
 
-// findDebs returns the archives of a package in the cache of the lab's apt.
+// findDebs returns the archive of a package in the cache of the lab's apt, or one
+// that is fetched into the lab.
 func findDebs(t testing.TB, name string) []string {
 	t.Helper()
-	debs, err := filepath.Glob(filepath.Join(lab.Path(t, "apt/var/cache/apt/archives"), name+"_*.deb"))
-	if err != nil {
-		t.Fatal(err)
+	own := lab.Path(t, "debs")
+	for _, dir := range []string{lab.Path(t, "apt/var/cache/apt/archives"), own} {
+		debs, err := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(debs) > 0 {
+			return debs
+		}
 	}
-	return debs
+	lab.MustExec(t, "bash", "-c", `cd "$1" && apt-get -q download "$2"`, "fetch", own, name)
+	found, _ := filepath.Glob(filepath.Join(own, name+"_*.deb"))
+	return found
 }
-
-func hasDeb(t testing.TB, name string) bool { return len(findDebs(t, name)) == 1 }
 
 // buildsOn61 returns the packages of the lab that build for Debian's 6.1: all but
 // two, as test/corpus has recorded.
