@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dkms-go/internal/build"
 	"dkms-go/internal/cache"
 	"dkms-go/internal/conf"
@@ -226,7 +228,7 @@ func (r *reuse) product(note resultNote, files []cache.File) (build.Product, err
 
 // place makes a result of a product, without its compilers.
 func (r *reuse) place(ctx context.Context, p build.Product, out, errw io.Writer) error {
-	fmt.Fprintf(out, "Using the cached result of the build of %s: nothing has changed since.\n", p.Record.Built.Local().Format(time.DateTime))
+	fmt.Fprintf(out, "Using the cached result of the build of %s: source, settings, kernel and compiler are the same.\n", p.Record.Built.Local().Format(time.DateTime))
 	finish, err := r.finish(ctx, r.t, r.kernel(r.t), toolchain{})
 	if err != nil {
 		return err
@@ -243,7 +245,10 @@ func (r *reuse) place(ctx context.Context, p build.Product, out, errw io.Writer)
 func (r *reuse) keeper(chain toolchain) func(build.Product) {
 	go r.headersStamp(r.t)()
 	return func(p build.Product) {
-		if !r.untold.Load() {
+		switch {
+		case p.Outside != "":
+			fmt.Fprintf(r.report, "The result is not kept in the cache: the build reads %s, which is no part of the module\n", p.Outside)
+		case !r.untold.Load():
 			r.keep(p, chain)
 		}
 	}
@@ -354,30 +359,30 @@ func (e *Engine) CacheStats() (CacheStats, error) {
 	return st, err
 }
 
-// CacheClean removes all that is kept between builds and returns its size in
-// bytes. Each of it is made again when it is needed.
+// CacheClean removes all that dkms keeps between builds, and nothing else that is
+// in that directory, and returns its size in bytes. Each of it is made again when
+// it is needed.
 func (e *Engine) CacheClean() (int64, error) {
-	size, err := diskSize(e.Paths.Cache)
-	if err != nil {
-		return 0, err
-	}
-	entries, err := os.ReadDir(e.Paths.Cache)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, fail(NotWritable, fmt.Errorf("cleaning the cache: %w", err))
-	}
-	for _, d := range entries {
-		if err := os.RemoveAll(filepath.Join(e.Paths.Cache, d.Name())); err != nil {
-			return 0, fail(NotWritable, fmt.Errorf("cleaning the cache: %w", err), "Run it as root.")
+	total := int64(0)
+	for _, name := range []string{"results", "index", factsFile} {
+		path := filepath.Join(e.Paths.Cache, name)
+		size, err := diskSize(path)
+		if err != nil {
+			return total, err
 		}
+		if err := os.RemoveAll(path); err != nil {
+			return total, fail(NotWritable, fmt.Errorf("cleaning the cache: %w", err), "Run it as root. If "+e.Paths.Cache+" is no directory, remove it: dkms makes a new one.")
+		}
+		total += size
 	}
-	return size, nil
+	return total, nil
 }
 
 // diskSize adds up the files of a directory, in bytes.
 func diskSize(dir string) (int64, error) {
 	total := int64(0)
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // not there yet, or removed meanwhile
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) { // not there yet, or removed meanwhile
 			return nil
 		}
 		if err != nil || d.IsDir() {

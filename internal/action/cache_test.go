@@ -212,7 +212,7 @@ func TestCacheStats(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 	m.must(m.build(m.source("one/1"), k1, k2))
-	m.put("cache/durations.json", "{}")
+	m.put("cache/index/x", "{}")
 	st, err := m.engine().CacheStats()
 	if err != nil || st.Entries != 2 || st.Bytes == 0 || st.Other != 2 || st.Dir != m.root+"/cache" {
 		t.Errorf("%+v, %v", st, err)
@@ -222,6 +222,10 @@ func TestCacheStats(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(m.root + "/cache"); len(left) > 0 {
 		t.Errorf("%v are left", left)
+	}
+	m.put("cache/mine", "others' file")
+	if n, err := m.engine().CacheClean(); n != 0 || err != nil || !m.has("cache/mine") {
+		t.Errorf("%d, %v: what isn't ours is gone", n, err)
 	}
 }
 

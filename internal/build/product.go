@@ -28,6 +28,9 @@ type Product struct {
 	Symvers []byte
 	// Log is make.log.
 	Log []byte
+	// Outside is a file that the build read although it belongs neither to the
+	// module nor to the kernel or the compiler, "" if none is known.
+	Outside string
 }
 
 // Object is one object of a product.
@@ -51,6 +54,9 @@ func (w *work) gather(ctx context.Context) error {
 			continue
 		}
 		w.product.Objects = append(w.product.Objects, Object{Index: i, Path: o.BuiltDir + o.Built + ".ko"})
+	}
+	if w.Keep != nil {
+		w.product.Outside = w.outside()
 	}
 	return w.readObjects(ctx)
 }

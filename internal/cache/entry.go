@@ -11,7 +11,7 @@ import (
 )
 
 // Format is the version of an entry's format.
-const Format = 1
+const Format = 2
 
 // The bounds of an entry and of its manifest, in bytes.
 const (
