@@ -22,6 +22,7 @@ import (
 	"dkms-go/internal/cache"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/copytree"
+	"dkms-go/internal/host"
 	"dkms-go/internal/kernel"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/run"
@@ -30,7 +31,7 @@ import (
 
 // store holds what builds made.
 func (e *Engine) store() cache.Store {
-	return cache.Store{Dir: e.Paths.Cached("results"), Limit: e.Framework.ResultCache}
+	return cache.Store{Dir: e.Paths.Cached(host.CacheResults), Limit: e.Framework.ResultCache}
 }
 
 // resultInputs are what a result is kept under: all that a build is made from
@@ -364,8 +365,8 @@ func (e *Engine) CacheStats() (CacheStats, error) {
 // it is needed.
 func (e *Engine) CacheClean() (int64, error) {
 	total := int64(0)
-	for _, name := range []string{"results", "index", factsFile} {
-		path := filepath.Join(e.Paths.Cache, name)
+	for _, name := range []string{host.CacheResults, host.CacheIndex, host.CacheFacts} {
+		path := e.Paths.Cached(name)
 		size, err := diskSize(path)
 		if err != nil {
 			return total, err

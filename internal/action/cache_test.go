@@ -227,6 +227,12 @@ func TestCacheStats(t *testing.T) {
 	if n, err := m.engine().CacheClean(); n != 0 || err != nil || !m.has("cache/mine") {
 		t.Errorf("%d, %v: what isn't ours is gone", n, err)
 	}
+	t.Chdir(m.root + "/cache")
+	m.put("cache/results/own", "of the working directory")
+	m.set.Paths.Cache = ""
+	if n, err := m.engine().CacheClean(); n != 0 || err != nil || !m.has("cache/results/own") {
+		t.Errorf("%d, %v: there is no cache, and something is gone", n, err)
+	}
 }
 
 // TestCheckReproducible: what comes out the same is kept, what doesn't isn't,

@@ -9,21 +9,18 @@ import (
 	"slices"
 	"strings"
 
+	"dkms-go/internal/host"
 	"dkms-go/internal/install"
 	"dkms-go/internal/memo"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
 )
 
-// factsFile is the name of the file below host.Paths.Cache that keeps what was
-// read out of files.
-const factsFile = "facts"
-
 // memory is what is remembered of files; it is opened when it is first needed.
 // The caller holds e.mu.
 func (e *Engine) memory() *memo.Store {
 	if e.remembered == nil {
-		e.remembered = memo.Open(e.Paths.Cached(factsFile))
+		e.remembered = memo.Open(e.Paths.Cached(host.CacheFacts))
 	}
 	return e.remembered
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -18,18 +19,21 @@ import (
 // scripts/basic/fixdep.c), at links that lead out of the source, and at what
 // makefiles read themselves; what other programs read it can't tell.
 func (w *work) outside() string {
-	found := ""
+	found := readByMake(w.Conf.Make)
+	if found != "" {
+		return found
+	}
 	here := resolved(w.dir)
-	inside := []string{w.Tree.Build(w.Key.ID), w.dir, here, "/usr/lib/", "/usr/lib64/", "/usr/include/"} // compilers' own headers
+	inside := []string{w.dir + "/", here + "/", "/usr/lib/", "/usr/lib64/", "/usr/include/"} // compilers' own headers
 	for _, dir := range []string{w.Kernel.SourceDir, resolved(w.Kernel.SourceDir)} {
-		inside = append(inside, dir, filepath.Dir(dir)+"/linux-")
+		inside = append(inside, dir+"/", filepath.Dir(dir)+"/linux-")
 	}
 	filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil || d.IsDir():
 			return nil
 		case d.Type()&fs.ModeSymlink != 0:
-			if to, err := filepath.EvalSymlinks(path); err == nil && !below(to, []string{here}) {
+			if to, err := filepath.EvalSymlinks(path); err == nil && !below(to, []string{here + "/"}) {
 				found = to
 			}
 		case !d.Type().IsRegular():
@@ -43,9 +47,6 @@ func (w *work) outside() string {
 		}
 		return nil
 	})
-	if found == "" {
-		found = readByMake(w.Conf.Make)
-	}
 	return found
 }
 
@@ -61,17 +62,13 @@ func textOf(path string) string {
 	return string(text)
 }
 
-// below reports whether a path begins with one of the directories.
-func below(path string, dirs []string) bool {
-	for _, dir := range dirs {
-		if path == dir || strings.HasPrefix(path, dir) && (strings.HasSuffix(dir, "/") || strings.HasSuffix(dir, "-") || path[len(dir)] == '/') {
-			return true
-		}
-	}
-	return false
+// below reports whether a path begins with one of the texts; one that ends with a
+// slash stands for that directory, too.
+func below(path string, beginnings []string) bool {
+	return slices.ContainsFunc(beginnings, func(b string) bool { return strings.HasPrefix(path+"/", b) })
 }
 
-// noted returns the first file outside of some directories among the dependencies
+// noted returns the first file that begins otherwise than with one of some texts among the dependencies
 // in a file of kbuild's: the lines from "deps_" to the first without a backslash.
 func noted(text string, inside []string) string {
 	in := false

@@ -5,7 +5,7 @@ package build
 import "testing"
 
 func TestNoted(t *testing.T) {
-	inside := []string{"/var/lib/dkms/m/1/build", "/usr/src/linux-headers-6.1", "/usr/src/linux-", "/usr/lib/"}
+	inside := []string{"/var/lib/dkms/m/1/build/", "/usr/src/linux-headers-6.1/", "/usr/src/linux-", "/usr/lib/"}
 	for text, want := range map[string]string{
 		"source_/var/lib/dkms/m/1/build/m.o := /var/lib/dkms/m/1/build/m.c\n\ndeps_/var/lib/dkms/m/1/build/m.o := \\\n  $(wildcard include/config/X) \\\n  include/linux/kconfig.h \\\n  /usr/src/linux-headers-6.1-common/include/a.h \\\n": "",
 		"savedcmd_m.o := gcc -I/opt/x -c m.c\n\ndeps_m.o := \\\n  /usr/lib/gcc/x/stdarg.h \\\n  /opt/common/v.h \\\n":                                                                                                                        "/opt/common/v.h",

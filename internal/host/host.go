@@ -136,6 +136,14 @@ func Default() Paths {
 	}
 }
 
+// What dkms keeps below Paths.Cache: results of builds, facts of module indexes,
+// and what was read out of other files.
+const (
+	CacheResults = "results"
+	CacheIndex   = "index"
+	CacheFacts   = "facts"
+)
+
 // Cached returns the place of something in the cache, "" if there is none.
 func (p Paths) Cached(name string) string {
 	if p.Cache == "" {

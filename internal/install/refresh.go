@@ -34,7 +34,7 @@ func Refresh(ctx context.Context, p host.Paths, release string, env []string, de
 	if _, err := os.Stat(index); errors.Is(err, fs.ErrNotExist) {
 		return Refreshed{}, nil
 	}
-	req := modindex.Request{Tree: tree, Release: release, Cache: p.Cached("index"), Config: p.DepmodDirs, Env: env}
+	req := modindex.Request{Tree: tree, Release: release, Cache: p.Cached(host.CacheIndex), Config: p.DepmodDirs, Env: env}
 	out := Refreshed{Ran: true, How: "depmod was run: framework.conf says so"}
 	var err error
 	if !depmodOnly {

@@ -78,6 +78,19 @@ func fakeKernel(t *testing.T) *bench {
 	return b
 }
 
+// finish updates the index once more and holds it against depmod's.
+func (b *bench) finish(what string) {
+	b.tb.Helper()
+	if _, err := Update(b.tb.Context(), b.request()); err != nil {
+		b.tb.Fatal(err)
+	}
+	ours := b.index()
+	if text, err := b.depmod(); err != nil {
+		b.tb.Fatalf("%v\n%s", err, text)
+	}
+	b.same(what, b.index(), ours)
+}
+
 // A kill at any moment leaves each file of the index as it was or as it is to
 // be, and the next update makes the right one and clears away what is left over.
 func TestKilled(t *testing.T) {
@@ -105,14 +118,7 @@ func TestKilled(t *testing.T) {
 				t.Fatalf("%s is cut short", name)
 			}
 		}
-		if _, err := Update(t.Context(), b.request()); err != nil {
-			t.Fatal(err)
-		}
-		ours := b.index()
-		if text, err := b.depmod(); err != nil {
-			t.Fatalf("%v\n%s", err, text)
-		}
-		b.same("after a kill", b.index(), ours)
+		b.finish("after a kill")
 	}
 	t.Logf("%d files were left half done", inTheMiddle)
 }
@@ -130,14 +136,7 @@ func TestSeveralProcesses(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if _, err := Update(t.Context(), b.request()); err != nil {
-		t.Fatal(err)
-	}
-	ours := b.index()
-	if text, err := b.depmod(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	b.same("after all", b.index(), ours)
+	b.finish("after all")
 }
 
 // The largest and the smallest objects are handed out first, each once.

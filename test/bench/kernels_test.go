@@ -74,16 +74,12 @@ type corpusRun struct {
 	kernels  []string
 	names    []string
 	peerGoal float64
-	once     bool // one run instead of three
 	serial   bool // compare with a second and a serial run, too
 }
 
 func (c corpusRun) measure(t *testing.T) []line {
 	t.Helper()
 	n := c.below.b.runs(3)
-	if c.once {
-		n = 1
-	}
 	var ours, theirs []sample
 	var longest, sum, side []sample
 	for i := range n {
@@ -99,11 +95,12 @@ func (c corpusRun) measure(t *testing.T) []line {
 	cpu := median(sum).cpu
 	share := cpu / time.Duration(runtime.NumCPU())
 	bound := max(median(longest).wall, share)
+	atOnce := fmt.Sprintf("bare makes, %d at a time", runtime.NumCPU())
 	lines := []line{
 		against(c.what+", wall", o.wall, fmt.Sprintf("max(longest %s, %s / %d cores)", seconds(median(longest).wall), seconds(cpu), runtime.NumCPU()), bound, 1.10),
 		against(c.what+", CPU", o.cpu, "bare makes", cpu, 0),
-		against(c.what+", wall", o.wall, fmt.Sprintf("bare makes, %d at a time", runtime.NumCPU()), median(side).wall, 1.10),
-		against(c.what+", CPU", o.cpu, fmt.Sprintf("bare makes, %d at a time", runtime.NumCPU()), median(side).cpu, 0),
+		against(c.what+", wall", o.wall, atOnce, median(side).wall, 1.10),
+		against(c.what+", CPU", o.cpu, atOnce, median(side).cpu, 0),
 		against(c.what+", wall", o.wall, c.below.b.peerName, p.wall, c.peerGoal),
 		against(c.what+", CPU", o.cpu, c.below.b.peerName, p.cpu, 0),
 		{What: c.what + ", runs", Ours: fmt.Sprintf("%d of dkms-go and bare make, %d of the other", len(ours), len(theirs))},
