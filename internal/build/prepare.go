@@ -30,10 +30,13 @@ func (w *work) prepare(context.Context) error {
 		return err
 	}
 	overlay := filepath.Join(w.Paths.ConfDir, w.Key.Module, "patches")
-	if fi, err := os.Stat(overlay); err != nil || !fi.IsDir() {
-		return nil
+	if fi, err := os.Stat(overlay); err == nil && fi.IsDir() {
+		err = copytree.Copy(overlay, filepath.Join(w.dir, "patches"))
+		if err != nil {
+			return err
+		}
 	}
-	return copytree.Copy(overlay, filepath.Join(w.dir, "patches"))
+	return w.handOver()
 }
 
 // emptyDir leaves an empty directory at path. The directory itself stays if it
