@@ -13,6 +13,7 @@ import (
 
 	"dkms-go/internal/copytree"
 	"dkms-go/internal/hook"
+	"dkms-go/internal/untrusted"
 )
 
 // prepare makes a clean build directory: the source, then what /etc/dkms lays
@@ -24,9 +25,12 @@ func (w *work) prepare(context.Context) error {
 	if err := copytree.Copy(w.Tree.SourceLink(w.Key.ID)+"/.", w.dir); err != nil {
 		return err
 	}
-	header := fmt.Sprintf("DKMS (%s) make.log for %s for kernel %s (%s)", w.Version, w.Key.ID, w.Key.Kernel, w.Key.Arch)
 	var err error
-	if w.log, err = startLog(filepath.Join(w.dir, "make.log"), header); err != nil {
+	if w.inside, err = untrusted.Open(w.dir); err != nil {
+		return err
+	}
+	header := fmt.Sprintf("DKMS (%s) make.log for %s for kernel %s (%s)", w.Version, w.Key.ID, w.Key.Kernel, w.Key.Arch)
+	if w.log, err = startLog(w.inside, header); err != nil {
 		return err
 	}
 	overlay := filepath.Join(w.Paths.ConfDir, w.Key.Module, "patches")
@@ -47,7 +51,7 @@ func emptyDir(path string) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
+		if err := untrusted.RemoveAll(filepath.Join(path, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -73,9 +77,8 @@ func (w *work) patchExists(p string) error {
 	if strings.Contains("/"+p, "/../") {
 		return fmt.Errorf("patch %q leads out of the module's patches directory", p)
 	}
-	path := filepath.Join(w.dir, "patches", p)
-	if fi, err := os.Stat(path); err != nil || !fi.Mode().IsRegular() {
-		return fmt.Errorf("patch %q is not in the patches directory of %s", p, w.Key.ID)
+	if err := w.inside.Exists(filepath.Join("patches", p)); err != nil {
+		return fmt.Errorf("patch %q is not in the patches directory of %s: %w", p, w.Key.ID, err)
 	}
 	return nil
 }
