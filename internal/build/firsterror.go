@@ -41,6 +41,9 @@ func FirstError(log []byte) string {
 			clear(found)
 			continue
 		}
+		if len(line) < len("error: ") {
+			continue
+		}
 		for i, p := range table {
 			if found[i] == "" && p.MatchString(line) {
 				found[i] = line
@@ -56,7 +59,7 @@ func FirstError(log []byte) string {
 }
 
 // maxSearched bounds how much of a log's end is searched, in bytes.
-const maxSearched = 16 << 20
+const maxSearched = 4 << 20
 
 func ending(log []byte) []byte { return log[max(0, len(log)-maxSearched):] }
 

@@ -118,7 +118,7 @@ func TestTalkative(t *testing.T) {
 	b := newBench(t)
 	b.Conf.Make = "yes"
 	f := b.fails(Make)
-	if !strings.Contains(f.Error(), "more than 64 MiB") {
+	if !strings.Contains(f.Error(), "more than 32 MiB") {
 		t.Error(f)
 	}
 	if size := len(read(t, b.Tree.KeptLog(b.Key))); size < maxLog || size > maxLog+4096 {

@@ -19,10 +19,10 @@ const ruler = "----------------------------------------------------------------"
 
 // maxLog bounds make.log, in bytes. A build with V=1 of the largest modules
 // writes some 10 MiB.
-const maxLog = 64 << 20
+const maxLog = 32 << 20
 
 // errTalkative is why a command that wrote without end was stopped.
-var errTalkative = errors.New("stopped: it wrote more than 64 MiB to make.log")
+var errTalkative = errors.New("stopped: it wrote more than 32 MiB to make.log")
 
 // logFile is a make.log: a header, then a block for each command. The file is
 // held open: what its name leads to is up to the commands of the build.
@@ -51,8 +51,12 @@ func startLog(dir *untrusted.Dir, header string) (*logFile, error) {
 
 // text returns what the log says so far.
 func (l *logFile) text() ([]byte, error) {
-	text, err := io.ReadAll(io.NewSectionReader(l, 0, maxLog+1<<20))
+	fi, err := l.Stat()
 	if err != nil {
+		return nil, fmt.Errorf("reading make.log: %w", err)
+	}
+	text := make([]byte, min(fi.Size(), maxLog+1<<20))
+	if _, err := l.ReadAt(text, 0); err != nil {
 		return nil, fmt.Errorf("reading make.log: %w", err)
 	}
 	return text, nil

@@ -37,7 +37,22 @@ func (w *work) prepare(context.Context) error {
 	if fi, err := os.Stat(overlay); err != nil || !fi.IsDir() {
 		return nil
 	}
-	return copytree.Copy(overlay, filepath.Join(w.dir, "patches"))
+	return w.overlay(overlay)
+}
+
+// overlay lays patches of the administrator's over those of the source.
+func (w *work) overlay(from string) error {
+	const name = "patches"
+	err := w.inside.Root().MkdirAll(name, 0o755)
+	if err != nil {
+		return fmt.Errorf("laying %s over the source: %w", from, err)
+	}
+	dest, err := w.inside.Root().OpenRoot(name)
+	if err != nil {
+		return fmt.Errorf("laying %s over the source: %w", from, err)
+	}
+	defer dest.Close()
+	return copytree.Into(dest, from)
 }
 
 // emptyDir leaves an empty directory at path. The directory itself stays if it

@@ -43,6 +43,15 @@ func Open(path string) (*Dir, error) {
 	return d, nil
 }
 
+// Sub opens a directory in the directory.
+func (d *Dir) Sub(name string) (*Dir, error) {
+	root, err := d.root.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{root, filepath.Join(d.path, name), d.uid}, nil
+}
+
 // Root gives access to the directory without the checks that Dir makes of files.
 func (d *Dir) Root() *os.Root { return d.root }
 
@@ -59,6 +68,12 @@ func (d *Dir) File(name string) (*os.File, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return d.Plain(name)
+}
+
+// Plain is File for a name that should be no symbolic link; one with a whole path
+// is refused.
+func (d *Dir) Plain(name string) (*os.File, fs.FileInfo, error) {
 	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return nil, nil, err
@@ -132,19 +147,30 @@ func (d *Dir) Exists(name string) error {
 // ReadFile returns the content of the regular file at path, of at most limit
 // bytes. A symbolic link at its end is not followed.
 func ReadFile(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_NOFOLLOW, 0)
+	f, fi, err := OpenFile(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !fi.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q is not a file but a %s", path, kind(fi.Mode()))
-	}
 	return readAll(f, fi, path, limit)
+}
+
+// OpenFile opens the regular file at path. A symbolic link at its end is not
+// followed.
+func OpenFile(path string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fmt.Errorf("%q is not a file but a %s", path, kind(fi.Mode()))
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, fi, nil
 }
 
 func readAll(f *os.File, fi fs.FileInfo, name string, limit int64) ([]byte, error) {
