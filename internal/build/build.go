@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -25,6 +24,7 @@ import (
 	"dkms-go/internal/kernel"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 	"dkms-go/internal/verify"
 )
 
@@ -130,7 +130,8 @@ const (
 // work is a build under way.
 type work struct {
 	Job
-	dir    string // where commands find the build directory
+	dir    string         // where commands find the build directory
+	inside *untrusted.Dir // the same, for reading what they left
 	log    *logFile
 	change *state.Change
 	staged string
@@ -179,7 +180,11 @@ func (w *work) within(ctx context.Context, room *Room, stages []stage) error {
 		if room.several && w.log != nil && errors.As(err, &f) {
 			f.Log = w.Tree.KeptLog(w.Key) // another build may take the directory
 		}
-		return errors.Join(err, w.keepLog())
+		err = errors.Join(err, w.keepLog())
+		if w.inside != nil {
+			w.inside.Close()
+		}
+		return err
 	})
 }
 
@@ -244,9 +249,9 @@ func (w *work) postBuild(ctx context.Context) error {
 
 // settle puts the log into the result.
 func (w *work) settle(context.Context) error {
-	text, err := os.ReadFile(w.log.path)
+	text, err := w.log.text()
 	if err != nil {
-		return fmt.Errorf("keeping make.log: %w", err)
+		return err
 	}
 	return w.Tree.WriteLog(w.Key, text)
 }
@@ -257,10 +262,10 @@ func (w *work) keepLog() (err error) {
 		return nil
 	}
 	w.product.Record = w.record
-	if w.product.Log, err = os.ReadFile(w.log.path); err != nil {
-		return fmt.Errorf("keeping make.log: %w", err)
+	if w.product.Log, err = w.log.text(); err != nil {
+		return err
 	}
-	return w.Tree.KeepLog(w.Key, w.product.Log)
+	return errors.Join(w.log.settle(w.product.Log), w.Tree.KeepLog(w.Key, w.product.Log))
 }
 
 // shellVars returns assignments of the variables that MAKE may use.

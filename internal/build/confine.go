@@ -27,7 +27,7 @@ func (w *work) handOver() error {
 	}
 	uid := w.Confine.UID
 	return filepath.WalkDir(w.dir, func(path string, _ fs.DirEntry, err error) error {
-		if err == nil && path != w.log.path {
+		if err == nil && path != filepath.Join(w.dir, logName) {
 			err = os.Lchown(path, uid, uid)
 		}
 		if err != nil {
@@ -111,6 +111,8 @@ func stopped(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &over):
 		return over
+	case errors.Is(err, errTalkative):
+		return errTalkative
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		return &overLimit{"it took too long and was stopped", "build_time_limit"}
 	case ctx.Err() != nil:

@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"dkms-go/internal/host"
@@ -210,12 +211,12 @@ func readConfs(paths []string) ([]confFile, error) {
 }
 
 func readConf(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // wait for no writer of a pipe
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || st.IsDir() {
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 		return "", fmt.Errorf("not a file")
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxConf+1))
