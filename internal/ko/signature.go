@@ -29,6 +29,11 @@ type Signature struct {
 	// identifier, in upper case hexadecimal with colons.
 	KeyID string
 	Hash  string // sig_hashalgo, "" if unknown
+	// Certificates are those in the message, as far as they can be read.
+	Certificates []*x509.Certificate
+	// Attributes says that attributes are signed, which kernels refuse in
+	// module signatures (pkcs7_verify of crypto/asymmetric_keys/pkcs7_verify.c).
+	Attributes bool
 
 	hash       hashAlgorithm
 	issuer     []byte // DER
@@ -129,6 +134,16 @@ func parseCMS(raw []byte) (*Signature, error) {
 		return nil, err
 	}
 	s.KeyID = hexColons(s.keyID)
+	for rest := info.Content.Certificates.Bytes; len(rest) > 0; {
+		var raw asn1.RawValue
+		var err error
+		if rest, err = asn1.Unmarshal(rest, &raw); err != nil {
+			return nil, fmt.Errorf("certificates: %w", err)
+		}
+		if cert, err := x509.ParseCertificate(raw.FullBytes); err == nil {
+			s.Certificates = append(s.Certificates, cert)
+		}
+	}
 	return s, s.setAttributes(si.SignedAttributes)
 }
 
@@ -154,12 +169,13 @@ func (s *Signature) setSigner(id asn1.RawValue) error {
 	return nil
 }
 
-// setAttributes reads signed attributes, which sign-file does not write but
-// the kernel accepts; the signature then covers them and they hold the digest.
+// setAttributes reads signed attributes: the signature then covers them and
+// they hold the digest.
 func (s *Signature) setAttributes(raw asn1.RawValue) error {
 	if len(raw.FullBytes) == 0 {
 		return nil
 	}
+	s.Attributes = true
 	s.attributes = slices.Clone(raw.FullBytes)
 	s.attributes[0] = asn1.TagSet | 0x20 // the signature covers it as SET OF
 	for rest := raw.Bytes; len(rest) > 0; {
