@@ -85,6 +85,8 @@ func ParseSignature(data []byte) (*Signature, bool, error) {
 	var s *Signature
 	switch {
 	case err != nil:
+	case header[2] == idTypePKCS7 && !bytes.Equal(header[:8], []byte{2: idTypePKCS7, 7: 0}):
+		err = errors.New("fields that must be zero are not") // mod_check_sig of kernel/module_signature.c
 	case header[2] == idTypePKCS7:
 		s, err = parseCMS(raw)
 	case header[2] < idTypePKCS7:
