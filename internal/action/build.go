@@ -110,6 +110,7 @@ func (w *performance) prepareStep(ctx context.Context, t plan.Target, out, errw 
 type signing struct {
 	plan *mok.Plan
 	last string
+	told bool // that the kernel doesn't trust the key
 }
 
 func (e *Engine) signingRequest(k kernel.Kernel, fw conf.Framework) mok.Request {

@@ -30,6 +30,7 @@ import (
 	"dkms-go/internal/plan"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
+	"dkms-go/internal/trust"
 )
 
 // Settings are what the command line and framework.conf decided.
@@ -96,6 +97,8 @@ type Engine struct {
 	suffixes   map[plan.Target]string
 	commits    sync.Mutex // one change of state at a time
 	keys       sync.Mutex // one look for the signing key at a time
+	trustOnce  sync.Once
+	trusting   trust.Machine
 
 	kmod      sync.Once
 	readables []ko.Compression // of kmod

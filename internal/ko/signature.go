@@ -111,7 +111,7 @@ func parseLegacy(raw, header []byte) *Signature {
 	n, k := int(header[3]), int(header[4])
 	s.Signer = string(raw[:n])
 	s.keyID = raw[n : n+k]
-	s.KeyID = hexColons(s.keyID)
+	s.KeyID = HexColons(s.keyID)
 	s.value = raw[n+k:]
 	return s
 }
@@ -135,7 +135,7 @@ func parseCMS(raw []byte) (*Signature, error) {
 	if err := s.setSigner(si.Signer); err != nil {
 		return nil, err
 	}
-	s.KeyID = hexColons(s.keyID)
+	s.KeyID = HexColons(s.keyID)
 	for rest := info.Content.Certificates.Bytes; len(rest) > 0; {
 		var raw asn1.RawValue
 		var err error
@@ -236,8 +236,8 @@ func (s *Signature) By(cert *x509.Certificate) bool {
 	return bytes.Equal(s.issuer, cert.RawIssuer) && bytes.Equal(s.keyID, cert.SerialNumber.Bytes())
 }
 
-// hexColons formats bytes as modinfo does.
-func hexColons(b []byte) string {
+// HexColons formats bytes as modinfo does.
+func HexColons(b []byte) string {
 	out := fmt.Sprintf("% X", b)
 	return string(bytes.ReplaceAll([]byte(out), []byte(" "), []byte(":")))
 }

@@ -62,6 +62,9 @@ type Plan struct {
 	// SignFile is the tool, Key the private key (a PEM file or a "pkcs11:"
 	// URI), Cert the certificate.
 	SignFile, Key, Cert string
+	// CA is the certificate of the authority that has issued Cert, which the
+	// signatures then hold; "" if there is none.
+	CA string
 	// Signer signs within this process; nil if SignFile has to, with Environ
 	// added to its environment.
 	Signer  *ko.Signer
@@ -163,7 +166,7 @@ func (r Request) prepare(ctx context.Context, say func(string)) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{Hash: hash, SignFile: tool, Key: key, Cert: cert}
+	plan := &Plan{Hash: hash, SignFile: tool, Key: key, Cert: cert, CA: r.CA}
 	if r.SignFile != "" {
 		return plan, r.external(plan)
 	}
