@@ -4,6 +4,7 @@ package action
 
 import (
 	"crypto/x509"
+	"encoding/hex"
 	"path/filepath"
 	"slices"
 
@@ -66,28 +67,38 @@ func (e *Engine) judgeSigner(k trust.Kernel, sig *ko.Signature) (subject string,
 	if k.BuiltIn != nil {
 		known = append(known, k.BuiltIn)
 	}
-	v = trust.Verdict{Answer: trust.Unknown, Why: "the signer's certificate isn't known here"}
 	for _, cert := range sig.Certificates {
-		if !sig.By(cert) {
-			continue
+		if sig.By(cert) {
+			return cert.Subject.String(), judgeEmbedded(m, k, cert, known)
 		}
-		if subject, v = cert.Subject.String(), m.Trusts(k, cert); v.Answer == trust.Yes {
-			return subject, v
-		}
-		for _, ca := range known {
-			if mok.Issued(cert, ca) != nil {
-				continue
-			}
-			if of := m.Trusts(k, ca); of.Answer > v.Answer || of.Answer == trust.No {
-				v = trust.Verdict{Answer: of.Answer, Why: "issued by " + ca.Subject.String() + ", " + of.Why}
-			}
-		}
-		return subject, v
 	}
 	for _, cert := range known {
 		if sig.By(cert) {
 			return cert.Subject.String(), m.Trusts(k, cert)
 		}
 	}
-	return "", v
+	return "", trust.Verdict{Answer: trust.Unknown, Why: "the signer's certificate isn't known here"}
+}
+
+// judgeEmbedded judges a certificate that came in the signature: the kernel takes
+// it if it trusts it, or who has issued it. known are certificates of this machine.
+func judgeEmbedded(m trust.Machine, k trust.Kernel, cert *x509.Certificate, known []*x509.Certificate) trust.Verdict {
+	own := m.Trusts(k, cert)
+	if own.Answer == trust.Yes || m.DBX.Has(cert) || m.MOKX.Has(cert) {
+		return own
+	}
+	for _, ca := range known {
+		if mok.Issued(cert, ca) == nil {
+			v := m.Trusts(k, ca)
+			v.Why = "issued by " + ca.Subject.String() + ": " + v.Why
+			return v
+		}
+	}
+	if v := m.Holds(k, hex.EncodeToString(cert.AuthorityKeyId)); v.Answer != trust.Unknown {
+		if v.Answer == trust.No {
+			v.Why = "issued by " + cert.Issuer.String() + ", which is not among the keys of the kernel"
+		}
+		return v
+	}
+	return trust.Verdict{Answer: trust.Unknown, Why: "who has issued the certificate, " + cert.Issuer.String() + ", isn't known here"}
 }

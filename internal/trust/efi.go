@@ -20,6 +20,9 @@ import (
 // some 30 KiB.
 const maxVariable = 4 << 20
 
+// newList is what mokutil has put up; only root may read it.
+const newList = "MokNew"
+
 // Variables and their vendors' GUIDs, as efivarfs has them in its names: those of
 // UEFI (UEFI 2.10, 3.3 and 32.3) and those of shim (MokVars.txt of its source).
 const (
@@ -155,7 +158,7 @@ func (r *reader) shimList(name string) List {
 }
 
 func (r *reader) parsed(name string, data []byte, err error) List {
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || name == newList && errors.Is(err, fs.ErrPermission) {
 		return List{}
 	}
 	var l List

@@ -92,9 +92,12 @@ func (m Machine) Trusts(k Kernel, cert *x509.Certificate) Verdict {
 	return verdict(No, "not enrolled")
 }
 
-// inRings looks into the running kernel, which knows best.
-func (m Machine) inRings(k Kernel, cert *x509.Certificate) Verdict {
-	id := KeyID(cert)
+// Holds tells whether the running kernel has a key with that identifier, by KeyID;
+// it is Unknown for others, and No without a reason if it hasn't.
+func (m Machine) Holds(k Kernel, id string) Verdict {
+	if !k.Running || m.Rings == nil {
+		return Verdict{}
+	}
 	for _, name := range ringNames() {
 		for _, key := range m.Rings[name] {
 			if !strings.EqualFold(key.ID, id) {
@@ -105,6 +108,14 @@ func (m Machine) inRings(k Kernel, cert *x509.Certificate) Verdict {
 			}
 			return verdict(Yes, "in the keyring %s", name)
 		}
+	}
+	return Verdict{Answer: No}
+}
+
+// inRings looks into the running kernel, which knows best.
+func (m Machine) inRings(k Kernel, cert *x509.Certificate) Verdict {
+	if v := m.Holds(k, KeyID(cert)); v.Answer != No {
+		return v
 	}
 	switch {
 	case m.New.Has(cert):

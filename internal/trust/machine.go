@@ -122,7 +122,7 @@ func (r *reader) firmware() {
 	}
 	r.DB, r.DBX = r.list("db", imageGUID), r.list("dbx", imageGUID)
 	r.MOK, r.MOKX = r.shimList("MokListRT"), r.shimList("MokListXRT")
-	r.New = r.list("MokNew", shimGUID)
+	r.New = r.list(newList, shimGUID)
 }
 
 // kernel reads what the running kernel enforces.
