@@ -24,6 +24,8 @@ func (m Machine) Enrol(k Kernel, cert *x509.Certificate) Advice {
 		return Advice{Note: "no way: the key is " + trusted.Why + "; move it away and make another"}
 	case m.New.Has(cert):
 		return Advice{Note: "nothing needed but this: " + reboot}
+	case k.closed() && enforced.Answer != No:
+		return Advice{Note: "no way: " + trusted.Why}
 	case m.UEFI == No && enforced.Answer == Yes:
 		return Advice{Note: "no way: without UEFI a kernel trusts the keys that it was built with only"}
 	case m.UEFI == No:

@@ -5,6 +5,7 @@ package trust
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 
 	"dkms-go/internal/kernel"
@@ -78,8 +79,10 @@ func (m Machine) Trusts(k Kernel, cert *x509.Certificate) Verdict {
 		return m.inRings(k, cert)
 	case k.BuiltIn != nil && k.BuiltIn.Equal(cert):
 		return verdict(Yes, "built into the kernel")
+	case k.closed():
+		return verdict(No, "the kernel trusts no keys but those that it was built with")
 	case m.MOK.Has(cert):
-		return m.enrolled(k)
+		return m.enrolled(k, cert)
 	case m.DB.Has(cert):
 		return platform(k, "in the firmware's db")
 	case m.New.Has(cert):
@@ -90,6 +93,13 @@ func (m Machine) Trusts(k Kernel, cert *x509.Certificate) Verdict {
 		return verdict(Unknown, "the keys of this machine can't be read here")
 	}
 	return verdict(No, "not enrolled")
+}
+
+// closed reports whether a kernel has no keyring that keys could come into, and was
+// built with others.
+func (k Kernel) closed() bool {
+	return k.Config != nil && k.BuiltIn != nil && k.Config.Text("CONFIG_SYSTEM_TRUSTED_KEYS") == "" && !slices.ContainsFunc(
+		[]string{"CONFIG_SECONDARY_TRUSTED_KEYRING", "CONFIG_INTEGRITY_MACHINE_KEYRING", "CONFIG_INTEGRITY_PLATFORM_KEYRING"}, k.Config.Enabled)
 }
 
 // Holds tells whether the running kernel has a key with that identifier, by KeyID;
@@ -128,14 +138,17 @@ func (m Machine) inRings(k Kernel, cert *x509.Certificate) Verdict {
 	return verdict(No, "not among the keys of the kernel")
 }
 
-// enrolled is for a key in the list of the machine's owner.
-func (m Machine) enrolled(k Kernel) Verdict {
+// enrolled is for a key in the list of the machine's owner. Some kernels want a
+// key for certificates there (CONFIG_INTEGRITY_CA_MACHINE_KEYRING), and count
+// others as the firmware's.
+func (m Machine) enrolled(k Kernel, cert *x509.Certificate) Verdict {
+	authority := cert.IsCA && cert.KeyUsage&x509.KeyUsageCertSign != 0
 	switch {
 	case m.SecureBoot == No:
 		return verdict(No, "enrolled, but kernels pass over that while Secure Boot is off")
 	case m.SecureBoot == Unknown:
 		return verdict(Unknown, "enrolled; whether that counts depends on Secure Boot")
-	case k.Config.Enabled("CONFIG_INTEGRITY_MACHINE_KEYRING"):
+	case k.Config.Enabled("CONFIG_INTEGRITY_MACHINE_KEYRING") && (authority || !k.Config.Enabled("CONFIG_INTEGRITY_CA_MACHINE_KEYRING")):
 		return verdict(Yes, "enrolled as a key of the machine's owner")
 	case k.Config == nil:
 		return verdict(Unknown, "enrolled; the kernel's configuration isn't there")

@@ -228,6 +228,9 @@ func TestFirmware(t *testing.T) {
 		{"dbx by hash", func(m *machine) { m.uefi(true); m.variable("dbx", sign.ImageGUID, hashed) }, debian(false), No, "revoked by the firmware", "no way: the key is revoked"},
 		{"shim's dbx", func(m *machine) { m.uefi(true); m.variable("MokListXRT", sign.ShimGUID, list) }, debian(false), No, "revoked by shim", "no way: the key is revoked"},
 		{"built in", func(m *machine) { m.uefi(true) }, Kernel{Config: config(), BuiltIn: mine}, Yes, "built into", "nothing needed"},
+		{"closed", func(m *machine) { m.uefi(true); m.variable("MokListRT", sign.ShimGUID, list) }, Kernel{Config: config("MODULE_SIG_FORCE"), BuiltIn: other}, No, "no keys but those", "no way: the kernel trusts no keys"},
+		{"owner, authorities only", func(m *machine) { m.uefi(true); m.variable("MokListRT", sign.ShimGUID, list) },
+			Kernel{Config: config("INTEGRITY_MACHINE_KEYRING", "INTEGRITY_CA_MACHINE_KEYRING", "INTEGRITY_PLATFORM_KEYRING")}, Unknown, "counts as a key of the firmware", "it is enrolled"},
 		{"damaged", func(m *machine) { m.uefi(true); m.variable("MokListRT", sign.ShimGUID, list[:50]) }, debian(false), Unknown, "can't be read", "then reboot"},
 		{"no signatures", func(m *machine) { m.uefi(true) }, Kernel{Config: kernel.Config{"CONFIG_SMP": "y"}}, Unknown, "doesn't know signatures", "then reboot"},
 	} {
