@@ -3,13 +3,11 @@
 package vm
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"dkms-go/internal/ko"
 	"dkms-go/test/lab"
 )
 
@@ -26,57 +24,10 @@ const ended = "vm: the script ended with status 0"
 
 func result(console string) Result { return Result{strings.Contains(console, "\n"+ended), console} }
 
-// InRoot boots the kernel of a Debian root with that root, read-only, as its
-// file system, and runs a shell script in it: what modprobe does there after
-// boot. The root needs its vmlinuz and modules.dep.
-func InRoot(tb testing.TB, root *lab.Root, release, script string) Result {
-	tb.Helper()
-	dir := tb.TempDir()
-	write(tb, filepath.Join(dir, "script"), script)
-	write(tb, filepath.Join(dir, "init"), `#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-dmesg -n 1
-for m in /modules/*.ko; do insmod $m || echo "vm: cannot load $m"; done
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro root /r || echo "vm: no root"
-mount -t proc proc /r/proc
-mount -t sysfs sysfs /r/sys
-mount -t devtmpfs dev /r/dev
-mount -t tmpfs tmp /r/tmp
-cp /script /r/tmp/script
-echo
-env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C chroot /r /bin/sh /tmp/script
-status=$?
-echo
-echo "vm: the script ended with status $status"
-poweroff -f
-`)
-	for _, d := range []string{"bin", "proc", "r", "modules"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	lab.MustExec(tb, "cp", "/bin/busybox", filepath.Join(dir, "bin"))
-	for i, object := range needed(tb, root, release, "9p", "9pnet_virtio", "virtio_pci") {
-		data, err := ko.Read(object)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		name := fmt.Sprintf("%02d-%s.ko", i, strings.SplitN(filepath.Base(object), ".", 2)[0])
-		if err := os.WriteFile(filepath.Join(dir, "modules", name), data, 0o644); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	return result(Boot(tb, Options{
-		Kernel: Unpacked(tb, root.Path("boot", "vmlinuz-"+release)), Initrds: []string{pack(tb, dir)}, Share: root.Dir,
-	}))
-}
-
 // Memory says what a machine has that runs from memory alone.
 type Memory struct {
 	// Kernel is the release, whose index and whose modules below updates/ the
-	// guest has in its /lib/modules.
+	// guest has in its /lib/modules. The root's /etc/modprobe.d is there too.
 	Kernel string
 	// Image is the vmlinuz or, without UEFI, the ELF file of the kernel.
 	Image string
@@ -123,7 +74,8 @@ cp /bin/busybox "$dir"/bin
 cd "$root"
 cp -L --parents usr/bin/kmod $(chroot . ldd /usr/bin/kmod | grep -o '/lib[^ ]*' | sed 's|^/||') "$dir"
 for name in insmod modprobe rmmod; do ln -s /usr/bin/kmod "$dir/kmod/$name"; done
-cp -a --parents $tree/modules.* $tree/updates "$dir"
+cp -a --parents $tree/modules.* "$dir"
+for d in $tree/updates etc/modprobe.d; do [ ! -d $d ] || cp -a --parents $d "$dir"; done
 for own; do cp -a --parents "$tree/$own" "$dir"; done
 `
 	lab.MustExec(tb, "sh", append([]string{"-c", sh, "pack", root.Dir, dir, m.Kernel}, m.Own...)...)
@@ -151,10 +103,10 @@ poweroff -f
 	}))
 }
 
-// InInitramfs boots the kernel of a Debian root with its own initrd.img, and
-// runs a shell script in that in the place of its init: what is in the image,
-// and what its modprobe does with it.
-func InInitramfs(tb testing.TB, root *lab.Root, release, script string) Result {
+// InInitramfs boots a kernel of a Debian root, from an image as in Memory, with
+// its own initrd.img, and runs a shell script in that in the place of its init:
+// what is in the initrd.img, and what its modprobe does with it.
+func InInitramfs(tb testing.TB, root *lab.Root, release, image, script string) Result {
 	tb.Helper()
 	dir := tb.TempDir()
 	write(tb, filepath.Join(dir, "vm-script"), script)
@@ -174,28 +126,9 @@ echo o >/proc/sysrq-trigger
 sleep 9
 `)
 	return result(Boot(tb, Options{
-		Kernel: Unpacked(tb, root.Path("boot", "vmlinuz-"+release)), Cmdline: "rdinit=/vm-init",
+		Kernel: image, Cmdline: "rdinit=/vm-init",
 		Initrds: []string{pack(tb, dir), root.Path("boot", "initrd.img-"+release)},
 	}))
-}
-
-// needed lists the files of modules and all that they need, in the order that
-// they are to be loaded in.
-func needed(tb testing.TB, root *lab.Root, release string, modules ...string) []string {
-	tb.Helper()
-	var files []string
-	seen := map[string]bool{}
-	for _, m := range modules {
-		out := lab.MustExec(tb, "modprobe", "-C", tb.TempDir(), "-d", root.Dir, "-S", release, "--show-depends", m).Stdout
-		for line := range strings.Lines(out) {
-			fields := strings.Fields(line)
-			if len(fields) >= 2 && fields[0] == "insmod" && !seen[fields[1]] {
-				seen[fields[1]] = true
-				files = append(files, fields[1])
-			}
-		}
-	}
-	return files
 }
 
 // pack makes a cpio archive of a directory.

@@ -33,9 +33,6 @@ type Options struct {
 	Cmdline string
 	// Memory is in MiB; 0 stands for 512.
 	Memory int
-	// Share is a directory that the guest may mount, read-only, as the 9p file
-	// system "root".
-	Share string
 	// UEFI is a variable store, made by Variables, with which UEFI firmware
 	// starts the kernel; "" stands for a start without firmware. Firmware takes
 	// 4 seconds, and a vmlinuz only. What the guest writes to the store stays.
@@ -65,9 +62,6 @@ func Boot(tb testing.TB, o Options) string {
 		args = append(args, "-machine", "q35",
 			"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+firmware,
 			"-drive", "if=pflash,format=raw,unit=1,file="+o.UEFI)
-	}
-	if o.Share != "" {
-		args = append(args, "-virtfs", "local,path="+o.Share+",mount_tag=root,security_model=none,readonly=on,multidevs=remap")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), o.Timeout)
 	defer cancel()
