@@ -9,6 +9,8 @@
 # make bench-go   Go benchmarks
 # make pgo     cmd/dkms/default.pgo anew: the profile by which the compiler
 #              optimizes (go.dev/doc/pgo), of making module indexes
+# make vm MODULE=DIR   boot a kernel that has the module installed, and load it;
+#              CONTRIBUTING.md tells what else it takes
 # make man     the manual pages, in dist/
 # make packages  dkms-go as .deb and .rpm, in dist/
 # make install   all files to DESTDIR, for distribution packagers; FAMILY is
@@ -32,7 +34,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit bench bench-go pgo man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit bench bench-go pgo vm man packages install lint clean distclean
 
 all: build
 
@@ -56,6 +58,10 @@ test: deps
 
 unit:
 	$(GOTEST) ./internal/... ./cmd/...
+
+vm: build
+	@VM_MODULE='$(abspath $(MODULE))' VM_KERNEL='$(KERNEL)' VM_SECURE_BOOT='$(SECURE_BOOT)' VM_RUN="$$RUN" \
+	  go test -v -count=1 -run '^TestByHand$$' ./test/vm
 
 man:
 	@mkdir -p dist
