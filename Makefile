@@ -7,6 +7,8 @@
 # make bench   dkms against depmod, bare make and another dkms: the table of
 #              docs/performance.md; what it can be told is in test/bench/doc.go
 # make bench-go   Go benchmarks
+# make fuzz    each fuzz test for FUZZTIME=30s, one after another; FUZZ=Name for
+#              those that match; docs/fuzzing.md
 # make pgo     cmd/dkms/default.pgo anew: the profile by which the compiler
 #              optimizes (go.dev/doc/pgo), of making module indexes
 # make man     the manual pages, in dist/
@@ -25,6 +27,7 @@ export CGO_ENABLED := 0
 export KERNEL_OLD ?= 6.1.0-56-amd64
 export KERNEL_NEW ?= 6.12.117+deb12-amd64
 export LAB ?= $(CURDIR)/.lab
+export FUZZ FUZZTIME FUZZJOBS FUZZLOG
 
 VERSION ?= $(or $(shell git -c safe.directory='*' describe --tags --dirty 2>/dev/null),0.1.0-dev)
 GOBUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
@@ -32,7 +35,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit bench bench-go pgo man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit bench bench-go fuzz pgo man packages install lint clean distclean
 
 all: build
 
@@ -73,6 +76,9 @@ bench: build
 
 bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	@nice -n 19 scripts/fuzz.sh
 
 pgo:
 	@tmp=$$(mktemp -d) && \
