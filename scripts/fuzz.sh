@@ -41,7 +41,7 @@ done <"$tmp/list"
 run() {
   local package=$1 name=$2 seconds execs fresh crashes=0
   echo "== $package $name"
-  if ! go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 10s -parallel "$jobs" "./$package" >"$tmp/out" 2>&1; then
+  if ! go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 100x -parallel "$jobs" "./$package" >"$tmp/out" 2>&1; then
     crashes=$(grep -c 'Failing input written to' "$tmp/out" || true)
     [ "$crashes" -gt 0 ] || crashes=1 # a seed fails, or it could not be built
     cat "$tmp/out"

@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -197,14 +198,16 @@ func readConfs(paths []string) ([]confFile, error) {
 }
 
 func readConf(path string) (string, error) {
+	if st, err := os.Stat(path); err != nil {
+		return "", err
+	} else if st.Mode()&(fs.ModeDir|fs.ModeNamedPipe|fs.ModeSocket) != 0 {
+		return "", fmt.Errorf("not a file") // opening a pipe would wait for its other end
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || st.IsDir() {
-		return "", fmt.Errorf("not a file")
-	}
 	data, err := io.ReadAll(io.LimitReader(f, maxConf+1))
 	if err != nil {
 		return "", err
