@@ -294,11 +294,7 @@ const maxCalls = 1000
 // conf sources or evaluates, and at numbers in a test, as these may differ from bash.
 func (s *session) call(sc *script, args []string, isFunction func(string) bool) ([]string, error) {
 	if (args[0] == "[" || args[0] == "test") && !numbers(args) {
-		// Bash finds the test in error, the interpreter takes 0.
-		if len(args) == 4 && args[0] == "test" || len(args) == 5 && args[0] == "[" {
-			return []string{"false"}, nil
-		}
-		s.out.note("test of what is no number")
+		return s.inError(args), nil
 	}
 	text, sources := evaluated(args), args[0] == "." || args[0] == "source"
 	if text != "" || sources || isFunction(args[0]) {
@@ -324,6 +320,16 @@ func (s *session) call(sc *script, args []string, isFunction func(string) bool) 
 		return []string{"false"}, nil
 	}
 	return args, nil
+}
+
+// inError returns what is run for a test of what is no number: bash finds it in
+// error, the interpreter takes 0.
+func (s *session) inError(test []string) []string {
+	if len(test) == 4 && test[0] == "test" || len(test) == 5 && test[0] == "[" {
+		return []string{"false"}
+	}
+	s.out.note("test of what is no number")
+	return test
 }
 
 // numbers reports whether the operands of all numeric tests are numbers.
