@@ -174,6 +174,9 @@ func newReader(data []byte) (io.ReadCloser, error) {
 		if err := checkXZDict(data); err != nil {
 			return nil, err
 		}
+		if !endsAsXZ(data) { // the reader takes an end between two chunks for the file's
+			return nil, io.ErrUnexpectedEOF
+		}
 		r, err := xz.ReaderConfig{SingleStream: true, DictCap: 1 << 12}.NewReader(bytes.NewReader(data))
 		if err != nil {
 			return nil, err
