@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/klauspost/compress/zstd"
+	fastxz "github.com/mikelolasagasti/xz"
 	"github.com/ulikunitz/xz"
 )
 
@@ -174,10 +175,7 @@ func newReader(data []byte) (io.ReadCloser, error) {
 		if err := checkXZDict(data); err != nil {
 			return nil, err
 		}
-		if !endsAsXZ(data) { // the reader takes an end between two chunks for the file's
-			return nil, io.ErrUnexpectedEOF
-		}
-		r, err := xz.ReaderConfig{SingleStream: true, DictCap: 1 << 12}.NewReader(bytes.NewReader(data))
+		r, err := fastxz.NewReader(bytes.NewReader(data), maxWindow)
 		if err != nil {
 			return nil, err
 		}

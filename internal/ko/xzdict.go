@@ -3,10 +3,8 @@
 package ko
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 )
 
 // checkXZDict refuses an xz file whose first block wants a dictionary of more
@@ -43,17 +41,4 @@ func checkXZDict(data []byte) error {
 		return fmt.Errorf("xz dictionary is larger than %d bytes", maxWindow)
 	}
 	return nil
-}
-
-// endsAsXZ reports whether data ends with a stream footer, and padding
-// (xz-file-format.txt, sections 2.1.2 and 2.2).
-func endsAsXZ(data []byte) bool {
-	const size = 12
-	data = bytes.TrimRight(data, "\x00")
-	if len(data) < 2*size {
-		return false
-	}
-	foot := data[len(data)-size:]
-	return bytes.Equal(foot[8:10], data[6:8]) && bytes.HasSuffix(foot, []byte("YZ")) &&
-		binary.LittleEndian.Uint32(foot) == crc32.ChecksumIEEE(foot[4:10])
 }
