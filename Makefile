@@ -7,6 +7,8 @@
 # make bench   dkms against depmod, bare make and another dkms: the table of
 #              docs/performance.md; what it can be told is in test/bench/doc.go
 # make bench-go   Go benchmarks
+# make fuzz    each fuzz test for FUZZTIME=30s, one after another; FUZZ=Name for
+#              those that match; docs/fuzzing.md
 # make pgo     cmd/dkms/default.pgo anew: the profile by which the compiler
 #              optimizes (go.dev/doc/pgo), of making module indexes
 # make vm MODULE=DIR   boot a kernel that has the module installed, and load it;
@@ -27,6 +29,7 @@ export CGO_ENABLED := 0
 export KERNEL_OLD ?= 6.1.0-56-amd64
 export KERNEL_NEW ?= 6.12.117+deb12-amd64
 export LAB ?= $(CURDIR)/.lab
+export FUZZ FUZZTIME FUZZJOBS FUZZLOG
 
 VERSION ?= $(or $(shell git -c safe.directory='*' describe --tags --dirty 2>/dev/null),0.1.0-dev)
 GOBUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
@@ -34,7 +37,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit bench bench-go pgo vm man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit bench bench-go fuzz pgo vm man packages install lint clean distclean
 
 all: build
 
@@ -79,6 +82,9 @@ bench: build
 
 bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	@nice -n 19 scripts/fuzz.sh
 
 pgo:
 	@tmp=$$(mktemp -d) && \
