@@ -51,7 +51,7 @@ func (e *Engine) Autoinstall(ctx context.Context, targets []plan.Target, only st
 	}
 	unlock, err := e.lock(ctx)
 	if err != nil {
-		return err
+		return e.autoinstallGaveUp(ctx, err, targets, only)
 	}
 	defer unlock()
 	var worst error
@@ -331,6 +331,7 @@ func (e *Engine) kernelModules(t plan.Target, keep func(state.ID) bool) []state.
 // KernelPostinst is what a kernel package's hook calls once the kernel is
 // there: autoinstall.
 func (e *Engine) KernelPostinst(ctx context.Context, t plan.Target) error {
+	e.kernelHook = true
 	return e.Autoinstall(ctx, []plan.Target{t}, state.ID{})
 }
 
@@ -350,6 +351,7 @@ func (e *Engine) KernelPreinst(ctx context.Context, t plan.Target) error {
 }
 
 func (e *Engine) clear(ctx context.Context, t plan.Target, blank bool, keep func(state.ID) bool) error {
+	e.kernelHook = true
 	if err := e.RequireRoot(); err != nil {
 		return err
 	}

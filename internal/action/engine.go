@@ -73,11 +73,12 @@ type Engine struct {
 	tree   state.Tree
 	addon  string
 
-	// hooked says that a package manager's hook is at work. deep compares
+	// hooked says that a package manager's hook is at work, kernelHook that it calls
+	// one of upstream's actions for them. deep compares
 	// sources too when it looks for what is stale. remember leaves alone what has
 	// failed before with the same inputs. ownInitramfs says that the caller makes
 	// the initramfs itself afterwards.
-	hooked, deep, remember, ownInitramfs bool
+	hooked, kernelHook, deep, remember, ownInitramfs bool
 
 	mu         sync.Mutex
 	kernels    map[plan.Target]kernel.Kernel
@@ -307,16 +308,13 @@ func (e *Engine) lock(ctx context.Context) (unlock func(), err error) {
 	if err := e.tree.Writable(); err != nil {
 		return nil, fail(NotWritable, err)
 	}
-	held := ""
-	for _, kv := range e.Environ {
-		if v, ok := strings.CutPrefix(kv, state.LockEnv+"="); ok {
-			held = v
-		}
-	}
-	unlock, err = e.tree.Lock(ctx, held, func(holder string) {
-		fmt.Fprintf(e.Err, "Waiting for another dkms to finish: %s\n", holder)
-	})
-	if err != nil {
+	held, _ := e.environment(state.LockEnv)
+	unlock, err = e.tree.Lock(ctx, held, e.turn())
+	var busy *state.Busy
+	switch {
+	case errors.As(err, &busy):
+		return nil, fail(Busy, fmt.Errorf("gave up waiting for another dkms: %w", err))
+	case err != nil:
 		return nil, fail(Internal, err)
 	}
 	return unlock, nil

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Framework is what framework.conf sets for all modules.
@@ -44,6 +45,10 @@ type Framework struct {
 	// ResultCache is the bound of the result cache in bytes: result_cache_size,
 	// 0 for result_cache=off. A size that can't be understood is the default.
 	ResultCache int64
+	// HookLockTimeout is how long a package manager's hook waits for another dkms:
+	// hook_lock_timeout, 0 for no bound. What is no number of seconds is the
+	// default.
+	HookLockTimeout time.Duration
 	// DepmodOnly is on for module_index=depmod: depmod makes every index.
 	DepmodOnly bool
 	// Vars are all variables after evaluation.
@@ -58,6 +63,7 @@ func frameworkNames() []string {
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
 		"sign_file", "mok_signing_key", "mok_certificate", "try_sign_modules",
 		"failure_policy", "boot_gate", "initramfs", "module_index", "result_cache", "result_cache_size",
+		"hook_lock_timeout",
 	}
 }
 
@@ -225,8 +231,8 @@ func newFramework(v Vars) Framework {
 		MOKSigningKey: v.Get("mok_signing_key"), MOKCertificate: v.Get("mok_certificate"),
 		TrySignModules: v.Get("try_sign_modules"), Vars: v,
 		Policy: policy, BootGate: v.Get("boot_gate") == "on", Initramfs: v.Get("initramfs") != "off",
-		ResultCache: cacheBound(v),
-		DepmodOnly:  v.Get("module_index") == "depmod",
+		ResultCache: cacheBound(v), HookLockTimeout: hookLockTimeout(v),
+		DepmodOnly: v.Get("module_index") == "depmod",
 	}
 }
 
@@ -243,6 +249,25 @@ func cacheBound(v Vars) int64 {
 		n, _ = ParseSize(DefaultCacheSize)
 	}
 	return n
+}
+
+// DefaultHookLockTimeout is hook_lock_timeout where framework.conf doesn't set it: a
+// package manager that waits longer looks as if it hung, and most builds take less.
+const DefaultHookLockTimeout = "600"
+
+// hookLockTimeout returns how long a hook waits for another dkms.
+func hookLockTimeout(v Vars) time.Duration {
+	d, ok := ParseSeconds(v.Get("hook_lock_timeout"))
+	if !ok {
+		d, _ = ParseSeconds(DefaultHookLockTimeout)
+	}
+	return d
+}
+
+// ParseSeconds reads a whole number of seconds.
+func ParseSeconds(text string) (d time.Duration, ok bool) {
+	n, err := strconv.ParseUint(text, 10, 31)
+	return time.Duration(n) * time.Second, err == nil
 }
 
 // ParseSize reads a number of bytes, which may end in K, M, G or T for powers of
