@@ -54,6 +54,11 @@ func (e *Engine) Autoinstall(ctx context.Context, targets []plan.Target, only st
 		return e.autoinstallGaveUp(ctx, err, targets, only)
 	}
 	defer unlock()
+	if only.Module != "" { // it may have gone meanwhile
+		if err := e.requireKnown(only); err != nil {
+			return err
+		}
+	}
 	var worst error
 	var changed []plan.Target
 	for _, r := range e.autoinstall(ctx, targets, only) {

@@ -266,9 +266,16 @@ func requireID(id state.ID, verb string) error {
 	return nil
 }
 
+// condition is state.Tree.Condition for one who may not hold the lock.
+func (e *Engine) condition(id state.ID) (c state.Condition) {
+	glance := state.Glance{Tree: e.tree}
+	glance.At(func() { c = e.tree.Condition(id) })
+	return c
+}
+
 // requireSound fails for broken modules.
 func (e *Engine) requireSound(id state.ID) error {
-	if e.tree.Condition(id) == state.Broken {
+	if e.condition(id) == state.Broken {
 		return failf(BrokenModule, "%s is broken: its source directory, or the link to it, is missing", id).
 			hint("Put the source back to %s, or the link %s to it.", e.tree.Source(id), e.tree.SourceLink(id))
 	}
@@ -277,7 +284,7 @@ func (e *Engine) requireSound(id state.ID) error {
 
 // requireAdded fails for modules that are not in the tree.
 func (e *Engine) requireAdded(id state.ID) error {
-	if e.tree.Condition(id) == state.Added {
+	if e.condition(id) == state.Added {
 		return nil
 	}
 	f := failf(NotAdded, "%s is not in the DKMS tree", id)
