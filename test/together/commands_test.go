@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"dkms-go/test/lab"
 )
 
 // invocation is one run of dkms.
@@ -31,7 +33,8 @@ type invocation struct {
 
 // start begins it in a root.
 func (i *invocation) start(ctx context.Context, root string) error {
-	argv := append([]string{"-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", "chroot", root, "dkms"}, i.args...)
+	argv := append([]string{"-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root"}, lab.RaceOptions()...)
+	argv = append(append(argv, "chroot", root, "dkms"), i.args...)
 	i.cmd = exec.CommandContext(ctx, "env", argv...)
 	i.ended = make(chan struct{})
 	var err error
