@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -25,6 +24,7 @@ import (
 	"dkms-go/internal/kernel"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 	"dkms-go/internal/verify"
 )
 
@@ -61,6 +61,12 @@ type Job struct {
 	Depends map[string]string
 	// Keep, if not nil, is given the product of a build that succeeded.
 	Keep func(Product)
+	// Confine, if not nil, is what commands may do besides writing to the build
+	// directory; Time is how long each may take, and Reserve how many bytes they
+	// must leave free on the disk, 0 for no limit.
+	Confine *run.Confinement
+	Time    time.Duration
+	Reserve int64
 	// Verbose shows commands and their output.
 	Verbose bool
 	// OnStage, if not nil, is called when a stage begins.
@@ -105,6 +111,9 @@ type Failure struct {
 	LastWords string
 	// Replay is a line that runs the failed command again.
 	Replay string
+	// Refused are the things that the failed command wanted and that a confined
+	// one may not do.
+	Refused []Refusal
 }
 
 func (f *Failure) Error() string { return f.Err.Error() }
@@ -121,7 +130,8 @@ const (
 // work is a build under way.
 type work struct {
 	Job
-	dir    string // where commands find the build directory
+	dir    string         // where commands find the build directory
+	inside *untrusted.Dir // the same, for reading what they left
 	log    *logFile
 	change *state.Change
 	staged string
@@ -170,14 +180,21 @@ func (w *work) within(ctx context.Context, room *Room, stages []stage) error {
 		if room.several && w.log != nil && errors.As(err, &f) {
 			f.Log = w.Tree.KeptLog(w.Key) // another build may take the directory
 		}
-		return errors.Join(err, w.keepLog())
+		err = errors.Join(err, w.keepLog())
+		if w.inside != nil {
+			w.inside.Close()
+		}
+		return err
 	})
 }
 
 // view is how the machine looks to the commands of the build.
-func (j Job) view() run.View {
+func (j Job) view() run.View { return run.View{Uname: j.Uname(), Unable: j.RealUname} }
+
+// Uname is what commands are told of the kernel.
+func (j Job) Uname() *run.Uname {
 	version, compiler := j.Kernel.Banner()
-	return run.View{Uname: &run.Uname{Release: j.Key.Kernel, Version: version, Compiler: compiler}, Unable: j.RealUname}
+	return &run.Uname{Release: j.Key.Kernel, Version: version, Compiler: compiler}
 }
 
 func (w *work) stages(ctx context.Context, stages []stage) error {
@@ -232,9 +249,9 @@ func (w *work) postBuild(ctx context.Context) error {
 
 // settle puts the log into the result.
 func (w *work) settle(context.Context) error {
-	text, err := os.ReadFile(w.log.path)
+	text, err := w.log.text()
 	if err != nil {
-		return fmt.Errorf("keeping make.log: %w", err)
+		return err
 	}
 	return w.Tree.WriteLog(w.Key, text)
 }
@@ -245,10 +262,10 @@ func (w *work) keepLog() (err error) {
 		return nil
 	}
 	w.product.Record = w.record
-	if w.product.Log, err = os.ReadFile(w.log.path); err != nil {
-		return fmt.Errorf("keeping make.log: %w", err)
+	if w.product.Log, err = w.log.text(); err != nil {
+		return err
 	}
-	return w.Tree.KeepLog(w.Key, w.product.Log)
+	return errors.Join(w.log.settle(w.product.Log), w.Tree.KeepLog(w.Key, w.product.Log))
 }
 
 // shellVars returns assignments of the variables that MAKE may use.

@@ -75,7 +75,7 @@ func (f Finish) finish(ctx context.Context, w *work, made Object) finished {
 	shown := filepath.Join(w.Tree.Build(w.Key.ID), made.Path)
 	if f.Sign != nil {
 		fmt.Fprintf(w.Out, "Signing module %s\n", shown)
-		signed, err := f.sign(ctx, w, filepath.Join(w.dir, made.Path), made.Data)
+		signed, err := f.sign(ctx, w, made)
 		if err != nil {
 			fmt.Fprintf(w.Err, "Warning: %s stays unsigned: %v\n", shown, err)
 		} else {
@@ -91,31 +91,44 @@ func (f Finish) finish(ctx context.Context, w *work, made Object) finished {
 	return out
 }
 
-// strip has strip(1) take the debug information out of the object at path.
-func (f Finish) strip(ctx context.Context, w *work, path string) ([]byte, error) {
-	c := run.Cmd{Argv: []string{f.Strip, "-g", path}, Dir: w.dir, Env: w.Env, Stdout: w.Out, Stderr: w.Err}
-	_ = c.Run(ctx) // an unstripped object works as well; the tool has said why
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading an object: %w", err)
-	}
-	return data, nil
+// strip has strip(1) take the debug information out of an object.
+func (f Finish) strip(ctx context.Context, w *work, made Object) ([]byte, error) {
+	return w.apart(made, func(path string) error {
+		c := run.Cmd{Argv: []string{f.Strip, "-g", path}, Dir: filepath.Dir(path), Env: w.Env, Stdout: w.Out, Stderr: w.Err}
+		_ = c.Run(ctx) // an unstripped object works as well; the tool has said why
+		return nil
+	})
 }
 
-func (f Finish) sign(ctx context.Context, w *work, path string, data []byte) ([]byte, error) {
+func (f Finish) sign(ctx context.Context, w *work, made Object) ([]byte, error) {
 	if !f.External {
-		return ko.Sign(data, f.Signer, f.Sign.Hash)
+		return ko.Sign(made.Data, f.Signer, f.Sign.Hash)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	return w.apart(made, func(path string) error {
+		var said strings.Builder
+		c := run.Cmd{Argv: []string{f.Sign.SignFile, f.Sign.Hash, f.Sign.Key, f.Sign.Cert, path}, Dir: filepath.Dir(path), Env: w.Env, Stdout: &said, Stderr: &said}
+		if err := c.Run(ctx); err != nil {
+			return fmt.Errorf("%w\n%s", err, strings.TrimSpace(said.String()))
+		}
+		return nil
+	})
+}
+
+// apart has a tool change an object, and returns what becomes of it. The tool
+// gets a file in a directory of its own: in the build directory its name might
+// lead anywhere by now.
+func (w *work) apart(made Object, change func(path string) error) ([]byte, error) {
+	dir, err := os.MkdirTemp(w.Paths.Temp, "dkms-")
+	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(path, data, 0o644); err != nil {
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, filepath.Base(made.Path))
+	if err := os.WriteFile(path, made.Data, 0o644); err != nil {
 		return nil, err
 	}
-	var said strings.Builder
-	c := run.Cmd{Argv: []string{f.Sign.SignFile, f.Sign.Hash, f.Sign.Key, f.Sign.Cert, path}, Dir: w.dir, Env: w.Env, Stdout: &said, Stderr: &said}
-	if err := c.Run(ctx); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, strings.TrimSpace(said.String()))
+	if err := change(path); err != nil {
+		return nil, err
 	}
 	return os.ReadFile(path)
 }

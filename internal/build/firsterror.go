@@ -5,10 +5,10 @@ package build
 import (
 	"bufio"
 	"bytes"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
+	"unicode"
 )
 
 // causeTable finds the line of a make.log that tells why a build failed, the
@@ -33,12 +33,15 @@ var causeTable = sync.OnceValue(func() []*regexp.Regexp {
 func FirstError(log []byte) string {
 	table := causeTable()
 	found := make([]string, len(table))
-	lines := bufio.NewScanner(bytes.NewReader(log))
+	lines := bufio.NewScanner(bytes.NewReader(ending(log)))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := strings.TrimRight(lines.Text(), "\r ")
 		if strings.HasPrefix(line, "# command: ") {
 			clear(found)
+			continue
+		}
+		if len(line) < len("error: ") {
 			continue
 		}
 		for i, p := range table {
@@ -49,17 +52,22 @@ func FirstError(log []byte) string {
 	}
 	for _, line := range found {
 		if line != "" {
-			return line
+			return printable(line)
 		}
 	}
 	return ""
 }
 
+// maxSearched bounds how much of a log's end is searched, in bytes.
+const maxSearched = 4 << 20
+
+func ending(log []byte) []byte { return log[max(0, len(log)-maxSearched):] }
+
 // LastWords returns the last line that the last command of a build log wrote,
 // or "".
 func LastWords(log []byte) string {
 	last := ""
-	lines := bufio.NewScanner(bytes.NewReader(log))
+	lines := bufio.NewScanner(bytes.NewReader(ending(log)))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
@@ -71,7 +79,7 @@ func LastWords(log []byte) string {
 			last = line
 		}
 	}
-	return last
+	return printable(last)
 }
 
 // explain reads the cause of a failure out of the build's log.
@@ -79,12 +87,37 @@ func (w *work) explain(f *Failure) {
 	if w.log == nil {
 		return
 	}
-	text, err := os.ReadFile(w.log.path)
+	text, err := w.log.text()
 	if err != nil {
 		return
 	}
 	f.Cause = FirstError(text)
+	if w.Confine != nil && f.Replay != "" {
+		f.Refused = refusals(text)
+	}
 	if f.Cause == "" && f.Replay != "" {
 		f.LastWords = LastWords(text)
 	}
+}
+
+// maxShown bounds what is shown of one line of a log, in bytes.
+const maxShown = 500
+
+// printable returns a line of the module's as it can be shown: without the
+// characters that a terminal would obey, and not longer than maxShown.
+func printable(line string) string {
+	cut := len(line) > maxShown
+	if cut {
+		line = line[:maxShown]
+	}
+	line = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(line, ""))
+	if cut {
+		line += "..."
+	}
+	return line
 }

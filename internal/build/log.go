@@ -12,39 +12,119 @@ import (
 	"time"
 
 	"dkms-go/internal/run"
+	"dkms-go/internal/untrusted"
 )
 
 const ruler = "----------------------------------------------------------------"
 
-// logFile is a make.log: a header, then a block for each command.
-type logFile struct{ path string }
+// maxLog bounds make.log, in bytes. A build with V=1 of the largest modules
+// writes some 10 MiB.
+const maxLog = 32 << 20
 
-// startLog begins a log with upstream's two header lines.
-func startLog(path, header string) (*logFile, error) {
-	text := fmt.Sprintf("%s\n%s\n", header, time.Now().Format(time.UnixDate))
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		return nil, fmt.Errorf("starting make.log: %w", err)
-	}
-	return &logFile{path}, nil
+// errTalkative is why a command that wrote without end was stopped.
+var errTalkative = errors.New("stopped: it wrote more than 32 MiB to make.log")
+
+// logFile is a make.log: a header, then a block for each command. The file is
+// held open: what its name leads to is up to the commands of the build.
+type logFile struct {
+	*os.File
+	dir *untrusted.Dir
 }
 
-// Block appends to the log at path what one command says, framed as upstream
-// does. what names the step, line is the command as people would type it.
-func Block(ctx context.Context, path, what, line string, c run.Cmd, also io.Writer) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
-	if err != nil {
-		return fmt.Errorf("opening the log: %w", err)
+const logName = "make.log"
+
+// startLog begins a log in a build directory, in place of what has its name
+// there, with upstream's two header lines.
+func startLog(dir *untrusted.Dir, header string) (*logFile, error) {
+	if err := dir.Root().RemoveAll(logName); err != nil {
+		return nil, fmt.Errorf("starting make.log: %w", err)
 	}
+	f, err := dir.Root().OpenFile(logName, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o644)
+	if err == nil {
+		_, err = fmt.Fprintf(f, "%s\n%s\n", header, time.Now().Format(time.UnixDate))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("starting make.log: %w", err)
+	}
+	return &logFile{f, dir}, nil
+}
+
+// text returns what the log says so far.
+func (l *logFile) text() ([]byte, error) {
+	fi, err := l.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading make.log: %w", err)
+	}
+	text := make([]byte, min(fi.Size(), maxLog+1<<20))
+	if _, err := l.ReadAt(text, 0); err != nil {
+		return nil, fmt.Errorf("reading make.log: %w", err)
+	}
+	return text, nil
+}
+
+// settle puts the log back into its place, should a command have removed or
+// replaced it, and closes it.
+func (l *logFile) settle(text []byte) error {
+	defer l.Close()
+	ours, err := l.Stat()
+	if err != nil {
+		return fmt.Errorf("keeping make.log: %w", err)
+	}
+	there, err := l.dir.Root().Lstat(logName)
+	if err == nil && os.SameFile(ours, there) {
+		return nil
+	}
+	if err = l.dir.Root().RemoveAll(logName); err == nil {
+		var again *os.File
+		if again, err = l.dir.Root().OpenFile(logName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err == nil {
+			_, err = again.Write(text)
+			err = errors.Join(err, again.Close())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("keeping make.log: %w", err)
+	}
+	return nil
+}
+
+// Block appends to the log f what one command says, framed as upstream does.
+// what names the step, line is the command as people would type it. A command
+// that would make the log too large is stopped.
+func Block(ctx context.Context, f *os.File, what, line string, c run.Cmd, also io.Writer) error {
 	fmt.Fprintf(f, "\n%s\n# command: %s\n", what, line)
-	var to io.Writer = f
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	to := &bounded{to: f, full: func() { cancel(errTalkative) }}
+	if fi, err := f.Stat(); err == nil {
+		to.left = maxLog - fi.Size()
+	}
 	if also != nil {
-		to = io.MultiWriter(f, also)
+		to.to = io.MultiWriter(f, also)
 	}
 	c.Stdout, c.Stderr = to, to
 	begun := time.Now()
-	err = c.Run(ctx)
+	err := c.Run(ctx)
 	_, werr := fmt.Fprintf(f, "\n# exit code: %d\n# elapsed time: %s\n%s\n", run.Code(err), clock(time.Since(begun)), ruler)
-	return errors.Join(err, werr, f.Close())
+	return errors.Join(err, werr)
+}
+
+// bounded hands on so many bytes; it drops the rest, and calls full for it.
+type bounded struct {
+	to   io.Writer
+	left int64
+	full func()
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	part := p[:max(0, min(int64(len(p)), b.left))]
+	b.left -= int64(len(part))
+	if len(part) < len(p) {
+		b.full()
+	}
+	if _, err := b.to.Write(part); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func clock(d time.Duration) string {
@@ -67,7 +147,9 @@ func (w *work) command(ctx context.Context, what, line string) error {
 	var used run.Usage
 	c := w.cmd(line)
 	c.Usage = &used
-	err := Block(ctx, w.log.path, what, line, c, also)
+	ctx, stop := w.guard(ctx)
+	err := Block(ctx, w.log.File, what, line, c, also)
+	err = errors.Join(err, stop())
 	w.used.Add(used)
 	return Outcome(w.Out, line, w.Verbose, err)
 }
@@ -89,9 +171,14 @@ func Outcome(out io.Writer, line string, verbose bool, err error) error {
 func (w *work) cmd(line string) run.Cmd {
 	c := run.Cmd{Prelude: w.shellVars(), Shell: line, Dir: w.dir, Env: w.Env}
 	if w.Server != nil {
-		flags, files := w.Server.Env()
+		flags, files := w.Server.Env(w.Confine == nil)
 		c.Env = append(c.Env[:len(c.Env):len(c.Env)], "MAKEFLAGS="+flags)
 		c.ExtraFiles = files
+	}
+	if w.Confine != nil {
+		own := *w.Confine
+		own.Writable = append(own.Writable[:len(own.Writable):len(own.Writable)], w.dir)
+		c.Confine, c.Timeout = &own, w.Time
 	}
 	return c
 }
@@ -100,8 +187,8 @@ func (w *work) cmd(line string) run.Cmd {
 // ended, how to run it again.
 func (w *work) failed(ctx context.Context, stage Stage, what, line string, err error) error {
 	cause := fmt.Errorf("%s: exit status %d", what, run.Code(err))
-	if ctx.Err() != nil {
-		cause = fmt.Errorf("%s: %w", what, context.Cause(ctx))
+	if over := stopped(ctx, err); over != nil {
+		cause = fmt.Errorf("%s: %w", what, over)
 	}
 	return &Failure{Stage: stage, Status: run.Code(err), Err: cause, Log: w.logPath(), Replay: w.cmd(line).Replay()}
 }

@@ -4,7 +4,9 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,8 +56,12 @@ func (w *work) check(context.Context) error {
 			continue
 		}
 		name := o.BuiltDir + o.Built + ".ko"
-		if _, err := os.Stat(filepath.Join(w.dir, name)); err != nil {
+		err := w.inside.Exists(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return fmt.Errorf("the build of %s for kernel %s (%s) made no %s%s", w.Key.ID, w.Key.Kernel, w.Key.Arch, name, w.nearby())
+		case err != nil:
+			return fmt.Errorf("the build of %s for kernel %s (%s) made no object: %w", w.Key.ID, w.Key.Kernel, w.Key.Arch, err)
 		}
 	}
 	return nil
@@ -67,7 +73,7 @@ func (w *work) nearby() string {
 	filepath.WalkDir(w.dir, func(path string, d os.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".ko") && len(found) < 5 {
 			rel, _ := filepath.Rel(w.dir, path)
-			found = append(found, rel)
+			found = append(found, printable(rel))
 		}
 		return nil
 	})

@@ -4,7 +4,6 @@ package build
 
 import (
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -38,9 +37,9 @@ func (w *work) outside() string {
 			}
 		case !d.Type().IsRegular():
 		case strings.HasPrefix(d.Name(), ".") && strings.HasSuffix(d.Name(), ".cmd"):
-			found = noted(textOf(path), inside)
+			found = w.told(path, func(text string) string { return noted(text, inside) })
 		case isMakefile(d.Name()):
-			found = readByMake(textOf(path))
+			found = w.told(path, readByMake)
 		}
 		if found != "" {
 			return fs.SkipAll
@@ -57,9 +56,21 @@ func resolved(dir string) string {
 	return dir
 }
 
-func textOf(path string) string {
-	text, _ := os.ReadFile(path)
-	return string(text)
+// maxText bounds the files of a build directory that are looked into, in bytes.
+const maxText = 16 << 20
+
+// told returns what see finds in a file below the build directory. One that can't
+// be looked into counts as outside itself.
+func (w *work) told(path string, see func(text string) string) string {
+	name, err := filepath.Rel(w.dir, path)
+	if err != nil {
+		return path
+	}
+	text, err := w.inside.Read(name, maxText)
+	if err != nil {
+		return path
+	}
+	return see(string(text))
 }
 
 // below reports whether a path begins with one of the texts; one that ends with a

@@ -13,6 +13,7 @@ import (
 
 	"dkms-go/internal/copytree"
 	"dkms-go/internal/hook"
+	"dkms-go/internal/untrusted"
 )
 
 // prepare makes a clean build directory: the source, then what /etc/dkms lays
@@ -24,16 +25,36 @@ func (w *work) prepare(context.Context) error {
 	if err := copytree.Copy(w.Tree.SourceLink(w.Key.ID)+"/.", w.dir); err != nil {
 		return err
 	}
-	header := fmt.Sprintf("DKMS (%s) make.log for %s for kernel %s (%s)", w.Version, w.Key.ID, w.Key.Kernel, w.Key.Arch)
 	var err error
-	if w.log, err = startLog(filepath.Join(w.dir, "make.log"), header); err != nil {
+	if w.inside, err = untrusted.Open(w.dir); err != nil {
+		return err
+	}
+	header := fmt.Sprintf("DKMS (%s) make.log for %s for kernel %s (%s)", w.Version, w.Key.ID, w.Key.Kernel, w.Key.Arch)
+	if w.log, err = startLog(w.inside, header); err != nil {
 		return err
 	}
 	overlay := filepath.Join(w.Paths.ConfDir, w.Key.Module, "patches")
-	if fi, err := os.Stat(overlay); err != nil || !fi.IsDir() {
-		return nil
+	if fi, err := os.Stat(overlay); err == nil && fi.IsDir() {
+		if err := w.overlay(overlay); err != nil {
+			return err
+		}
 	}
-	return copytree.Copy(overlay, filepath.Join(w.dir, "patches"))
+	return w.handOver()
+}
+
+// overlay lays patches of the administrator's over those of the source.
+func (w *work) overlay(from string) error {
+	const name = "patches"
+	err := w.inside.Root().MkdirAll(name, 0o755)
+	if err != nil {
+		return fmt.Errorf("laying %s over the source: %w", from, err)
+	}
+	dest, err := w.inside.Root().OpenRoot(name)
+	if err != nil {
+		return fmt.Errorf("laying %s over the source: %w", from, err)
+	}
+	defer dest.Close()
+	return copytree.Into(dest, from)
 }
 
 // emptyDir leaves an empty directory at path. The directory itself stays if it
@@ -47,7 +68,7 @@ func emptyDir(path string) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
+		if err := untrusted.RemoveAll(filepath.Join(path, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -73,9 +94,8 @@ func (w *work) patchExists(p string) error {
 	if strings.Contains("/"+p, "/../") {
 		return fmt.Errorf("patch %q leads out of the module's patches directory", p)
 	}
-	path := filepath.Join(w.dir, "patches", p)
-	if fi, err := os.Stat(path); err != nil || !fi.Mode().IsRegular() {
-		return fmt.Errorf("patch %q is not in the patches directory of %s", p, w.Key.ID)
+	if err := w.inside.Exists(filepath.Join("patches", p)); err != nil {
+		return fmt.Errorf("patch %q is not in the patches directory of %s: %w", p, w.Key.ID, err)
 	}
 	return nil
 }

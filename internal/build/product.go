@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -42,10 +41,17 @@ type Object struct {
 	Data  []byte
 }
 
+// The bounds of what is taken from a build directory, in bytes: of all objects
+// together, before they are stripped, and of Module.symvers.
+const (
+	maxProduct = 2 << 30
+	maxSymvers = 64 << 20
+)
+
 // gather takes the product of the make command from the build directory.
 func (w *work) gather(ctx context.Context) error {
 	var err error
-	w.product.Symvers, err = os.ReadFile(filepath.Join(w.dir, "Module.symvers"))
+	w.product.Symvers, err = w.inside.Read("Module.symvers", maxSymvers)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("keeping Module.symvers: %w", err)
 	}
@@ -65,18 +71,24 @@ func (w *work) gather(ctx context.Context) error {
 // conf wants it, as many at a time as there are processors. Files are read, and
 // strip(1) is run, by this thread (run.Private).
 func (w *work) readObjects(ctx context.Context) error {
-	objects := w.product.Objects
+	objects, left := w.product.Objects, int64(maxProduct)
 	errs := make([]error, len(objects))
 	var side sideBySide
 	for i := range objects {
 		made := &objects[i]
 		var err error
-		if made.Data, err = os.ReadFile(filepath.Join(w.dir, made.Path)); err != nil {
+		if made.Data, err = w.inside.Read(made.Path, left); err != nil {
 			errs[i] = fmt.Errorf("reading an object: %w", err)
 			break
 		}
+		left -= int64(len(made.Data))
 		if w.Conf.Objects[made.Index].Strip && !w.Finish.Clang {
-			side.do(func() { made.Data, errs[i] = ko.Strip(made.Data) })
+			side.do(func() {
+				var stripped []byte
+				if stripped, errs[i] = ko.Strip(made.Data); errs[i] == nil {
+					made.Data = stripped
+				}
+			})
 		}
 	}
 	side.wait()
@@ -87,7 +99,7 @@ func (w *work) readObjects(ctx context.Context) error {
 		}
 		if unsupported || w.Conf.Objects[made.Index].Strip && w.Finish.Clang {
 			var err error
-			if objects[i].Data, err = w.Finish.strip(ctx, w, filepath.Join(w.dir, made.Path)); err != nil {
+			if objects[i].Data, err = w.Finish.strip(ctx, w, made); err != nil {
 				return err
 			}
 		}

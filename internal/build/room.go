@@ -11,6 +11,7 @@ import (
 
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 )
 
 // Room is the build directory of one module, <tree>/<m>/<v>/build. Confs name
@@ -76,13 +77,13 @@ func (r *Room) leave(dir string, failure error) error {
 	switch {
 	case dir == "":
 	case failure == nil:
-		err = os.RemoveAll(dir)
+		err = untrusted.RemoveAll(dir)
 		if !r.shared {
 			r.failed = ""
 		}
 	default:
 		if r.failed != "" && r.failed != dir {
-			err = os.RemoveAll(r.failed)
+			err = untrusted.RemoveAll(r.failed)
 		}
 		r.failed = dir
 	}
@@ -90,7 +91,7 @@ func (r *Room) leave(dir string, failure error) error {
 		return err
 	}
 	if r.shared {
-		err = errors.Join(err, os.RemoveAll(r.path))
+		err = errors.Join(err, untrusted.RemoveAll(r.path))
 	}
 	if r.shared && r.failed != "" {
 		err = errors.Join(err, os.Rename(r.failed, r.path))
@@ -105,7 +106,7 @@ const ownPrefix = ".build-"
 func (r *Room) sweep() (err error) {
 	left, _ := filepath.Glob(filepath.Join(filepath.Dir(r.path), ownPrefix+"*"))
 	for _, dir := range left {
-		err = errors.Join(err, os.RemoveAll(dir))
+		err = errors.Join(err, untrusted.RemoveAll(dir))
 	}
 	return err
 }

@@ -49,6 +49,14 @@ type Framework struct {
 	// hook_lock_timeout, 0 for no bound. What is no number of seconds is the
 	// default.
 	HookLockTimeout time.Duration
+	// Confine says how builds are confined: ConfineOn by default, also for a word
+	// that isn't known; ConfineOff or ConfineRequire.
+	Confine string
+	// The limits of a confined build; 0 is none. What can't be understood is the
+	// default.
+	BuildTime                            time.Duration
+	BuildProcesses                       int
+	BuildFile, BuildMemory, BuildReserve int64 // bytes; WholeMemory
 	// DepmodOnly is on for module_index=depmod: depmod makes every index.
 	DepmodOnly bool
 	// Vars are all variables after evaluation.
@@ -64,6 +72,7 @@ func frameworkNames() []string {
 		"sign_file", "mok_signing_key", "mok_certificate", "try_sign_modules",
 		"failure_policy", "boot_gate", "initramfs", "module_index", "result_cache", "result_cache_size",
 		"hook_lock_timeout",
+		"confine", "build_time_limit", "build_process_limit", "build_file_limit", "build_memory_limit", "build_disk_reserve",
 	}
 }
 
@@ -231,7 +240,11 @@ func newFramework(v Vars) Framework {
 		MOKSigningKey: v.Get("mok_signing_key"), MOKCertificate: v.Get("mok_certificate"),
 		TrySignModules: v.Get("try_sign_modules"), Vars: v,
 		Policy: policy, BootGate: v.Get("boot_gate") == "on", Initramfs: v.Get("initramfs") != "off",
-		ResultCache: cacheBound(v), HookLockTimeout: hookLockTimeout(v),
+		ResultCache: cacheBound(v), HookLockTimeout: hookLockTimeout(v), Confine: confine(v.Get("confine")),
+		BuildTime:      time.Duration(limit(v, "build_time_limit", DefaultBuildTime)) * time.Second,
+		BuildProcesses: int(min(limit(v, "build_process_limit", DefaultBuildProcesses), math.MaxInt32)),
+		BuildFile:      limit(v, "build_file_limit", DefaultBuildFile),
+		BuildMemory:    limit(v, "build_memory_limit", WholeMemory), BuildReserve: limit(v, "build_disk_reserve", DefaultBuildReserve),
 		DepmodOnly: v.Get("module_index") == "depmod",
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dkms-go/internal/untrusted"
 )
 
 // Copy copies the directory from to the directory to, which is made if it is
@@ -27,43 +29,91 @@ import (
 // Device nodes, sockets and fifos are an error: nothing to build from. So is a
 // copy into itself. If from is a symbolic link, what it leads to is copied.
 func Copy(from, to string) error {
-	var dirs []string
 	from, err := filepath.EvalSymlinks(from)
 	if err != nil {
 		return fmt.Errorf("copying a directory: %w", err)
 	}
-	if err := outside(from, to); err != nil {
-		return fmt.Errorf("copying %s: %w", from, err)
+	err = outside(from, to)
+	if err == nil {
+		err = os.MkdirAll(to, 0o755)
 	}
-	err = filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		dest := filepath.Join(to, rel)
-		switch d.Type() {
-		case fs.ModeDir:
-			dirs = append(dirs, rel)
-			return os.MkdirAll(dest, 0o755)
-		case fs.ModeSymlink:
-			return copyLink(path, dest)
-		case 0:
-			return copyFile(path, dest)
-		}
-		return fmt.Errorf("%s is neither a file, a directory nor a symbolic link", path)
-	})
 	if err != nil {
 		return fmt.Errorf("copying %s: %w", from, err)
 	}
-	for i := len(dirs) - 1; i >= 0; i-- {
-		if err := copyAttributes(filepath.Join(from, dirs[i]), filepath.Join(to, dirs[i])); err != nil {
-			return fmt.Errorf("copying %s: %w", from, err)
-		}
+	dest, err := os.OpenRoot(to)
+	if err != nil {
+		return fmt.Errorf("copying %s: %w", from, err)
+	}
+	defer dest.Close()
+	return Into(dest, from)
+}
+
+// Into is Copy to an open directory. Symbolic links that are there lead nowhere
+// out of it. It must not be inside of the directory from.
+func Into(dest *os.Root, from string) error {
+	if err := into(dest, from); err != nil {
+		return fmt.Errorf("copying %s: %w", from, err)
 	}
 	return nil
+}
+
+func into(dest *os.Root, from string) error {
+	source, err := untrusted.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	return pair{source, dest, from}.all()
+}
+
+// pair is a directory and its copy, both open: whoever may write to one of them
+// meanwhile can't have a copy read or write elsewhere.
+type pair struct {
+	from *untrusted.Dir
+	to   *os.Root
+	path string // of from, to tell
+}
+
+// all copies what is in the directory, then its attributes.
+func (p pair) all() error {
+	entries, err := fs.ReadDir(p.from.Root().FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		switch e.Type() {
+		case fs.ModeDir:
+			err = p.dir(name)
+		case fs.ModeSymlink:
+			err = p.link(name)
+		case 0:
+			err = p.file(name)
+		default:
+			err = fmt.Errorf("%s is neither a file, a directory nor a symbolic link", filepath.Join(p.path, name))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return p.attributes()
+}
+
+func (p pair) dir(name string) error {
+	if err := p.to.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	from, err := p.from.Sub(name)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := p.to.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	return pair{from, to, filepath.Join(p.path, name)}.all()
 }
 
 // outside fails if to is, or would be made, in the directory from: the copy
@@ -88,34 +138,36 @@ func outside(from, to string) error {
 	}
 }
 
-func copyLink(from, to string) error {
-	target, err := os.Readlink(from)
+func (p pair) link(path string) error {
+	target, err := p.from.Root().Readlink(path)
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := p.to.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.Symlink(target, to)
+	return p.to.Symlink(target, path)
 }
 
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
+// maxFile bounds one file, in bytes: a file with holes can claim any size.
+const maxFile = 4 << 30
+
+func (p pair) file(path string) error {
+	in, fi, err := p.from.Plain(path)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	fi, err := in.Stat()
-	if err != nil {
-		return err
+	if fi.Size() > maxFile {
+		return fmt.Errorf("%q has %d bytes, more than %d", path, fi.Size(), int64(maxFile))
 	}
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	out, err := os.OpenFile(to, flags, 0o600)
+	out, err := p.to.OpenFile(path, flags, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		if err := os.Remove(to); err != nil {
+		if err := p.to.Remove(path); err != nil {
 			return err
 		}
-		out, err = os.OpenFile(to, flags, 0o600)
+		out, err = p.to.OpenFile(path, flags, 0o600)
 	}
 	if err != nil {
 		return err
@@ -124,20 +176,21 @@ func copyFile(from, to string) error {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok && err == nil && unix.Geteuid() == 0 {
 		err = out.Chown(int(st.Uid), int(st.Gid))
 	}
-	return errors.Join(err, out.Chmod(fi.Mode()), out.Close(), os.Chtimes(to, time.Time{}, fi.ModTime()))
+	return errors.Join(err, out.Chmod(fi.Mode()), out.Close(), p.to.Chtimes(path, time.Time{}, fi.ModTime()))
 }
 
-func copyAttributes(from, to string) error {
-	fi, err := os.Stat(from)
+// attributes gives the copy the directory's owner, mode and time.
+func (p pair) attributes() error {
+	fi, err := p.from.Root().Stat(".")
 	if err != nil {
 		return err
 	}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok && unix.Geteuid() == 0 {
-		if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
+		if err := p.to.Lchown(".", int(st.Uid), int(st.Gid)); err != nil {
 			return err
 		}
 	}
-	return errors.Join(os.Chmod(to, fi.Mode()), os.Chtimes(to, time.Time{}, fi.ModTime()))
+	return errors.Join(p.to.Chmod(".", fi.Mode()), p.to.Chtimes(".", time.Time{}, fi.ModTime()))
 }
 
 // Equal reports whether two directory trees hold the same files, links and
@@ -158,7 +211,7 @@ func Equal(a, b string) bool {
 func Digest(dir string) (string, error) { return Survey(dir, nil) }
 
 // Survey is Digest that shows, if see isn't nil, the content of each file on the
-// way; see may be called in any order of files.
+// way that has up to 64 MiB; see may be called in any order of files.
 func Survey(dir string, see func(text []byte)) (string, error) {
 	root, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -191,17 +244,42 @@ func list(root string, see func(text []byte)) (map[string]string, error) {
 			what, err = os.Readlink(path)
 			what = "link " + what
 		default:
-			var text []byte
-			text, err = os.ReadFile(path)
-			sum := sha256.Sum256(text)
-			what = "file " + string(sum[:])
-			if see != nil {
-				see(text)
-			}
+			what, err = digestOf(path, see)
+			what = "file " + what
 		}
 		rel, _ := filepath.Rel(root, path)
 		entries[rel] = what
 		return err
 	})
 	return entries, err
+}
+
+// maxShown bounds the content that is shown to a caller, in bytes.
+const maxShown = 64 << 20
+
+// digestOf returns the SHA-256 of a file, and shows what it holds to see.
+func digestOf(path string, see func(text []byte)) (string, error) {
+	f, fi, err := untrusted.OpenFile(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if fi.Size() > maxFile {
+		return "", fmt.Errorf("%s has %d bytes, more than %d", path, fi.Size(), int64(maxFile))
+	}
+	h := sha256.New()
+	if fi.Size() > maxShown || see == nil {
+		_, err = io.Copy(h, io.LimitReader(f, maxFile))
+		return string(h.Sum(nil)), err
+	}
+	text := make([]byte, fi.Size())
+	n, err := io.ReadFull(f, text)
+	if err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	if err == nil {
+		h.Write(text[:n])
+		see(text[:n])
+	}
+	return string(h.Sum(nil)), err
 }

@@ -203,3 +203,38 @@ func TestDigest(t *testing.T) {
 		t.Error("a directory that isn't there has a digest")
 	}
 }
+
+// What isn't a file is an error at once, and so is a file of holes.
+func TestHostileSource(t *testing.T) {
+	for name, make := range map[string]func(path string) error{
+		"pipe":   func(path string) error { return unix.Mkfifo(path, 0o644) },
+		"device": func(path string) error { return unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))) },
+		"holes": func(path string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o644), os.Truncate(path, 1<<40))
+		},
+	} {
+		dir := t.TempDir()
+		must(t, make(dir+"/x"))
+		if _, err := Digest(dir); err == nil {
+			t.Errorf("%s: a digest", name)
+		}
+		if err := Copy(dir, t.TempDir()+"/to"); err == nil {
+			t.Errorf("%s: copied", name)
+		}
+	}
+}
+
+// A link in the destination takes nothing out of it.
+func TestCopyThroughALink(t *testing.T) {
+	from, to, out := t.TempDir(), t.TempDir(), t.TempDir()
+	must(t,
+		os.MkdirAll(from+"/sub", 0o755),
+		os.WriteFile(from+"/sub/file", nil, 0o644),
+		os.Symlink(out, to+"/sub"))
+	if err := Copy(from, to); err == nil {
+		t.Error("copied")
+	}
+	if _, err := os.Lstat(out + "/file"); err == nil {
+		t.Error("written through a link")
+	}
+}

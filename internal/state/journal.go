@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"dkms-go/internal/durable"
+	"dkms-go/internal/untrusted"
 )
 
 // carryOut performs the steps in the journal, for the first time or again, and
@@ -71,7 +72,7 @@ func (o op) apply() error {
 		}
 		return os.Rename(tmp, o.Dest)
 	case opRemove:
-		return os.RemoveAll(o.Dest)
+		return untrusted.RemoveAll(o.Dest)
 	case opPrune:
 		prune(o.Dest, o.Path)
 		return nil

@@ -43,9 +43,11 @@ func (m *machine) interrupt(ts *testscript.TestScript, _ bool, args []string) {
 func (m *machine) idle(ts *testscript.TestScript, _ bool, _ []string) {
 	roots, err := filepath.Glob("/proc/[0-9]*/root")
 	ts.Check(err)
+	tree, err := os.Stat(m.path(dkmsTree)) // also of processes with a root made from this one
+	ts.Check(err)
 	var left []string
 	for _, link := range roots {
-		if to, err := os.Readlink(link); err != nil || to != m.root {
+		if theirs, err := os.Stat(filepath.Join(link, dkmsTree)); err != nil || !os.SameFile(tree, theirs) {
 			continue
 		}
 		line, err := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline"))
