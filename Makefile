@@ -3,6 +3,8 @@
 # make build   the static binary bin/dkms
 # make unit    the inner loop: tests of internal/ and cmd/ (under a minute)
 # make test    everything: packages, lint, lab, all tests
+# make race    all tests, and the dkms that they run, with the race detector; needs
+#              gcc, and an hour or two. RACE names the packages
 # make demo    build and install a real module for two Debian kernels in a scratch root
 # make bench   dkms against depmod, bare make and another dkms: the table of
 #              docs/performance.md; what it can be told is in test/bench/doc.go
@@ -37,7 +39,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit bench bench-go fuzz pgo vm man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit race bench bench-go fuzz pgo vm man packages install lint clean distclean
 
 all: build
 
@@ -65,6 +67,18 @@ unit:
 vm: build
 	@VM_MODULE='$(abspath $(MODULE))' VM_KERNEL='$(KERNEL)' VM_SECURE_BOOT='$(SECURE_BOOT)' VM_RUN="$$RUN" \
 	  go test -v -count=1 -run '^TestByHand$$' ./test/vm
+
+# The binary is static, to run in roots of any kind; so are the tests, since some run
+# themselves there. A race in either ends it with code 66. test/bench measures time;
+# test/packages, upgrade and switch run the packages of dist/.
+RACE ?= $(shell go list ./... | grep -vE '/test/(bench|packages|upgrade|switch|guides)$$')
+race: export CGO_ENABLED := 1
+race: export GORACE := halt_on_error=1 exitcode=66
+race: export DKMS_BINARY := $(CURDIR)/bin/race/dkms
+race:
+	@mkdir -p bin/race
+	go build -race -trimpath -buildvcs=false -ldflags '-linkmode external -extldflags -static -X main.version=$(VERSION)' -o $(DKMS_BINARY) ./cmd/dkms
+	go test -race -ldflags '-linkmode external -extldflags -static' -p 1 -count=1 -timeout 2h $(RACE)
 
 man:
 	@mkdir -p dist

@@ -46,6 +46,11 @@ func (e *Engine) forEach(ctx context.Context, sel Selection, targets []plan.Targ
 		return err
 	}
 	defer unlock()
+	if sel.ID.Module != "" {
+		if err := e.requireSound(sel.ID); err != nil { // it may have changed meanwhile
+			return err
+		}
+	}
 	id, err := e.resolve(ctx, sel, targets[0], verb)
 	if err != nil {
 		return err

@@ -78,11 +78,12 @@ type Engine struct {
 	// confs, builds and hooks have no business with it.
 	pin []string
 
-	// hooked says that a package manager's hook is at work. deep compares
+	// hooked says that a package manager's hook is at work, kernelHook that it calls
+	// one of upstream's actions for them. deep compares
 	// sources too when it looks for what is stale. remember leaves alone what has
 	// failed before with the same inputs. ownInitramfs says that the caller makes
 	// the initramfs itself afterwards.
-	hooked, deep, remember, ownInitramfs bool
+	hooked, kernelHook, deep, remember, ownInitramfs bool
 
 	mu         sync.Mutex
 	kernels    map[plan.Target]kernel.Kernel
@@ -279,9 +280,16 @@ func requireID(id state.ID, verb string) error {
 	return nil
 }
 
+// condition is state.Tree.Condition for one who may not hold the lock.
+func (e *Engine) condition(id state.ID) (c state.Condition) {
+	glance := state.Glance{Tree: e.tree}
+	glance.At(func() { c = e.tree.Condition(id) })
+	return c
+}
+
 // requireSound fails for broken modules.
 func (e *Engine) requireSound(id state.ID) error {
-	if e.tree.Condition(id) == state.Broken {
+	if e.condition(id) == state.Broken {
 		return failf(BrokenModule, "%s is broken: its source directory, or the link to it, is missing", id).
 			hint("Put the source back to %s, or the link %s to it.", e.tree.Source(id), e.tree.SourceLink(id))
 	}
@@ -290,7 +298,7 @@ func (e *Engine) requireSound(id state.ID) error {
 
 // requireAdded fails for modules that are not in the tree.
 func (e *Engine) requireAdded(id state.ID) error {
-	if e.tree.Condition(id) == state.Added {
+	if e.condition(id) == state.Added {
 		return nil
 	}
 	f := failf(NotAdded, "%s is not in the DKMS tree", id)
@@ -321,16 +329,13 @@ func (e *Engine) lock(ctx context.Context) (unlock func(), err error) {
 	if err := e.tree.Writable(); err != nil {
 		return nil, fail(NotWritable, err)
 	}
-	held := ""
-	for _, kv := range e.Environ {
-		if v, ok := strings.CutPrefix(kv, state.LockEnv+"="); ok {
-			held = v
-		}
-	}
-	unlock, err = e.tree.Lock(ctx, held, func(holder string) {
-		fmt.Fprintf(e.Err, "Waiting for another dkms to finish: %s\n", holder)
-	})
-	if err != nil {
+	held, _ := e.environment(state.LockEnv)
+	unlock, err = e.tree.Lock(ctx, held, e.turn())
+	var busy *state.Busy
+	switch {
+	case errors.As(err, &busy):
+		return nil, fail(Busy, fmt.Errorf("gave up waiting for another dkms: %w", err))
+	case err != nil:
 		return nil, fail(Internal, err)
 	}
 	return unlock, nil

@@ -64,6 +64,7 @@ const (
 	NotReproducible
 	NotTrusted
 	NotConfined
+	Busy
 	Interrupted
 )
 

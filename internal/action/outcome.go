@@ -182,6 +182,9 @@ func Report(w io.Writer, list []state.Outcome) {
 func (e *Engine) Outcomes(f Filter) []state.Outcome {
 	list := e.tree.Outcomes(state.ID{Module: f.Module, Version: f.Version}, f.Kernel)
 	return slices.DeleteFunc(list, func(o state.Outcome) bool {
+		if o.Waiting == state.WaitingLock && e.tree.Installed(o.Key()) {
+			return true // by the one that held the lock
+		}
 		k := e.kernel(plan.Target{Kernel: o.Kernel, Arch: o.Arch})
 		return f.Arch != "" && o.Arch != f.Arch || !k.HasHeaders() && !k.HasImage(e.Paths) || e.superseded(o.Key())
 	})

@@ -29,6 +29,9 @@ func (e *Engine) Back(ctx context.Context, id state.ID, targets []plan.Target, a
 		return err
 	}
 	defer unlock()
+	if err := e.requireBack(id, d); err != nil { // it may have gone meanwhile
+		return err
+	}
 	if d == plan.ToNothing && e.RPMSafeUpgrade && e.heldByRPM(id) {
 		fmt.Fprintf(e.Err, "Warning: %s stays: it was added in this rpm transaction (--rpm_safe_upgrade)\n", id)
 		return nil

@@ -126,6 +126,15 @@ func Binary(tb testing.TB) string {
 	return path
 }
 
+// RaceOptions are the settings of the environment that a command with an otherwise
+// empty one must have, so that a race in a dkms built by `make race` ends it.
+func RaceOptions() []string {
+	if v, ok := os.LookupEnv("GORACE"); ok {
+		return []string{"GORACE=" + v}
+	}
+	return nil
+}
+
 // Result is what a finished command left.
 type Result struct {
 	Code           int    // exit status; -1 when ended by a signal

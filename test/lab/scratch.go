@@ -101,7 +101,8 @@ func (r *Root) Run(name string, args ...string) Result {
 	if r.Bare {
 		r.tb.Fatal("run a command in a bare scratch root")
 	}
-	env := []string{"-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", "chroot", r.Dir, name}
+	env := append([]string{"-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root"}, RaceOptions()...)
+	env = append(env, "chroot", r.Dir, name)
 	return Exec(r.tb, "env", append(env, args...)...)
 }
 
