@@ -53,6 +53,9 @@ const (
 	opPrune  = "prune"
 )
 
+// journalDir is the name of the directory of the changes under way.
+const journalDir = ".journal"
+
 // stagedSuffix ends the name of every prepared file, a dot begins it. depmod(8)
 // looks at names that end in .ko, .ko.gz, .ko.xz or .ko.zst and so passes over
 // these, and no listing of results shows them.
@@ -64,7 +67,7 @@ func stagedName(dest string) string {
 
 // Begin starts a change.
 func (t Tree) Begin() (*Change, error) {
-	dir := filepath.Join(t.Dir, ".journal")
+	dir := filepath.Join(t.Dir, journalDir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("starting a change: %w", err)
 	}

@@ -66,7 +66,7 @@ func (t Tree) Lock(ctx context.Context, held string, wait func(holder string)) (
 	f.Truncate(0)
 	fmt.Fprintf(f, "process %d (%s)\n", os.Getpid(), strings.Join(os.Args, " "))
 	unlock = func() {
-		os.Remove(filepath.Join(t.Dir, ".journal")) // unless there is something in it
+		os.Remove(filepath.Join(t.Dir, journalDir)) // unless there is something in it
 		if names(path, f) {
 			os.Remove(path)
 		}
