@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"dkms-go/internal/run"
@@ -18,6 +19,7 @@ import (
 // namespace of its own; where that isn't allowed they take turns.
 type Room struct {
 	tree    state.Tree
+	id      state.ID
 	path    string
 	several bool // more than one build will use it
 	shared  bool // at the same time
@@ -30,7 +32,7 @@ type Room struct {
 
 // NewRoom returns the build directory of a module that users builds will use.
 func NewRoom(tree state.Tree, id state.ID, users int) *Room {
-	return &Room{tree: tree, path: tree.Build(id), users: users, several: users > 1, shared: users > 1 && run.CanPrivate()}
+	return &Room{tree: tree, id: id, path: tree.Build(id), users: users, several: users > 1, shared: users > 1 && run.CanPrivate()}
 }
 
 // with calls fn with the build directory in place, where commands see view. A
@@ -49,7 +51,7 @@ func (r *Room) with(k state.Key, view run.View, fn func(dir string) error) error
 	}
 	if !r.shared {
 		err := run.Private(view, func() error { return fn(r.path) })
-		return errors.Join(err, r.leave(r.path, err), os.Remove(own))
+		return errors.Join(err, r.leave(r.path, err), os.RemoveAll(own))
 	}
 	view.Binds = []run.Bind{{Source: own, Target: r.path}}
 	err := run.Private(view, func() error { return fn(r.path) })
@@ -96,6 +98,16 @@ func (r *Room) leave(dir string, failure error) error {
 	}
 	if r.shared && r.failed != "" {
 		err = errors.Join(err, os.Rename(r.failed, r.path))
+	}
+	return errors.Join(err, r.sweep())
+}
+
+// sweep removes what builds that could not be ended, as on a full disk, have left
+// beside the build directory.
+func (r *Room) sweep() (err error) {
+	left, _ := filepath.Glob(r.tree.OwnBuild(state.Key{ID: r.id, Kernel: "*", Arch: "*"}))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
 	}
 	return err
 }

@@ -132,11 +132,10 @@ func (t Tree) recover(step func()) error {
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		switch filepath.Ext(path) {
-		case ".commit":
+		case ".commit", stuckEnd:
 			err = redo(path, step)
 		case ".prepare":
-			_, statErr := os.Stat(strings.TrimSuffix(path, ".prepare") + ".commit")
-			err = undo(path, statErr == nil)
+			err = undo(path, committed(strings.TrimSuffix(path, ".prepare")))
 		default:
 			err = os.Remove(path)
 		}
@@ -191,6 +190,16 @@ func (t Tree) sweep() error {
 		os.Remove(dir) // unless there is something in it
 	}
 	return err
+}
+
+// committed reports whether a change has a journal that redo is for.
+func committed(name string) bool {
+	for _, end := range []string{".commit", stuckEnd} {
+		if _, err := os.Lstat(name + end); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func redo(journal string, step func()) error {

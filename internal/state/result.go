@@ -124,7 +124,7 @@ func replaceFile(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	tmp := stagedName(path)
+	tmp := stagedName(path + ".alone") // a change may have prepared another
 	err := os.WriteFile(tmp, text, 0o644)
 	if err == nil {
 		err = os.Rename(tmp, path)

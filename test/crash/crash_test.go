@@ -184,8 +184,7 @@ func (g *stage) mixes(p picture) bool {
 }
 
 // unsound tells what is wrong with a state in which all should be well.
-func (g *stage) unsound() (list []string) {
-	p := g.take()
+func (g *stage) unsound(p picture) (list []string) {
 	list = g.losses(p)
 	for _, k := range []string{k1, k2} {
 		set := g.setOf(k, p.objects(k))
@@ -205,11 +204,6 @@ func (g *stage) unsound() (list []string) {
 		list = append(list, i)
 	}
 	return list
-}
-
-// same tells how the state differs from what the undisturbed command leaves.
-func (g *stage) same(want picture) string {
-	return difference(settled(g.take()), settled(want))
 }
 
 // settled is a picture without what differs from run to run: times in records
@@ -246,25 +240,36 @@ func difference(got, want picture) string {
 	return strings.Join(list, "\n")
 }
 
+// undone is a picture without the build directories, which stay after a build
+// that failed.
+func undone(p picture) picture {
+	maps.DeleteFunc(p, func(path string, _ entry) bool {
+		rel, _ := filepath.Rel(tree, path)
+		parts := strings.Split(rel, "/")
+		return len(parts) > 2 && parts[2] == "build"
+	})
+	return p
+}
+
 // finish runs the command once more, which must end with all done.
 func (g *stage) finish() (complaints []string) {
 	r := g.dkms(g.args...)
 	if r.code != 0 && !slices.Contains(g.again, r.code) {
 		complaints = append(complaints, fmt.Sprintf("the same command again: %v", r))
 	}
-	if d := g.same(g.after); d != "" {
+	p := g.take()
+	if d := difference(undone(settled(p)), undone(settled(g.after))); d != "" {
 		complaints = append(complaints, "after the same command again:\n"+d)
 	}
-	return append(complaints, g.unsound()...)
+	return append(complaints, g.unsound(p)...)
 }
 
 // other runs other commands, which must leave all sound.
-func (g *stage) other() (complaints []string) {
-	before := settled(g.take())
+func (g *stage) other(before picture) (complaints []string) {
 	if r := g.dkms("status"); r.code != 0 {
 		complaints = append(complaints, fmt.Sprintf("dkms status: %v", r))
 	}
-	if d := difference(settled(g.take()), before); d != "" {
+	if d := difference(settled(g.take()), settled(before)); d != "" {
 		complaints = append(complaints, "dkms status changes:\n"+d)
 	}
 	for _, k := range []string{k1, k2} {
@@ -272,7 +277,7 @@ func (g *stage) other() (complaints []string) {
 			complaints = append(complaints, fmt.Sprintf("dkms autoinstall: %v", r))
 		}
 	}
-	return append(complaints, g.unsound()...)
+	return append(complaints, g.unsound(g.take())...)
 }
 
 // random matches what differs in the names of two runs.
@@ -310,7 +315,7 @@ func (g *stage) kills(distance int, tear bool) (points int) {
 		if !g.seen(killed) {
 			complaints = append(complaints, g.finish()...)
 			g.restore(killed)
-			complaints = append(complaints, g.other()...)
+			complaints = append(complaints, g.other(killed)...)
 		}
 		if r.code != -1 && r.code != 128+int(syscall.SIGKILL) {
 			complaints = append(complaints, fmt.Sprintf("exit code %d of a killed command", r.code))

@@ -3,6 +3,7 @@
 package crash
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -99,10 +100,13 @@ func newMachine(t *testing.T) *machine {
 	m.check("os-release", os.WriteFile("/etc/os-release", []byte("ID=debian\n"), 0o644))
 	fixture.Do(func() {
 		m.fill()
-		fixture.picture = m.take()
+		fixture.picture = m.look(true)
+		for _, k := range []string{k1, k2} {
+			m.check("removing", os.RemoveAll(modules+"/"+k))
+		}
 	})
-	m.empty = fixture.picture
-	m.restore(m.empty)
+	m.restore(fixture.picture)
+	m.empty = m.take()
 	return m
 }
 
@@ -247,14 +251,22 @@ type entry struct {
 	when time.Time
 }
 
-// take returns what is in the places now.
+// take returns what is in the places now, but for the kernels' headers.
 func (m *machine) take() picture {
+	m.Helper()
+	return m.look(false)
+}
+
+func (m *machine) look(headers bool) picture {
 	m.Helper()
 	all := picture{}
 	for _, dir := range places() {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || path == dir {
+			switch {
+			case err != nil || path == dir:
 				return err
+			case isHeaders(path) && !headers:
+				return fs.SkipDir
 			}
 			fi, err := d.Info()
 			if err != nil {
@@ -279,6 +291,26 @@ func (m *machine) take() picture {
 	return all
 }
 
+// isHeaders reports whether a path is that of a kernel's headers, which nothing
+// changes.
+func isHeaders(path string) bool {
+	return filepath.Base(path) == "build" && filepath.Dir(filepath.Dir(path)) == modules
+}
+
+// empties removes a path, but for a kernel's headers.
+func (m *machine) empties(path string) error {
+	if !isHeaders(filepath.Join(path, "build")) {
+		return os.RemoveAll(path)
+	}
+	entries, err := os.ReadDir(path)
+	for _, e := range entries {
+		if e.Name() != "build" {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(path, e.Name())))
+		}
+	}
+	return err
+}
+
 // restore makes the places as they were.
 func (m *machine) restore(p picture) {
 	m.Helper()
@@ -286,14 +318,16 @@ func (m *machine) restore(p picture) {
 		entries, err := os.ReadDir(dir)
 		m.check("emptying", err)
 		for _, e := range entries {
-			m.check("emptying", os.RemoveAll(filepath.Join(dir, e.Name())))
+			m.check("emptying", m.empties(filepath.Join(dir, e.Name())))
 		}
 	}
 	for _, path := range sorted(p) { // a directory comes before what is in it
 		var err error
 		switch e := p[path]; {
 		case e.mode.IsDir():
-			err = os.Mkdir(path, e.mode.Perm())
+			if err = os.Mkdir(path, e.mode.Perm()); errors.Is(err, fs.ErrExist) && filepath.Dir(path) == modules {
+				err = nil
+			}
 		case e.mode&fs.ModeSymlink != 0:
 			err = os.Symlink(e.text, path)
 		default:

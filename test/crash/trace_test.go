@@ -116,6 +116,7 @@ type fault struct {
 	tear    bool // at the n-th write half of it is done before the kill
 	errno   syscall.Errno
 	onwards bool
+	act     func() // what happens instead, while dkms is stopped
 }
 
 // step is one change.
@@ -241,6 +242,9 @@ func (tr *tracer) enter(pid int) {
 		tr.struck = &tr.steps[n-1]
 	}
 	switch {
+	case f.act != nil:
+		f.act()
+		_ = unix.PtraceCont(pid, 0)
 	case f.errno != 0:
 		regs.Orig_rax, regs.Rax = ^uint64(0), -uint64(f.errno)
 		_ = unix.PtraceSetRegs(pid, &regs)
