@@ -7,6 +7,9 @@
 # make bench   dkms against depmod, bare make and another dkms: the table of
 #              docs/performance.md; what it can be told is in test/bench/doc.go
 # make bench-go   Go benchmarks
+# make crash   kills dkms at each of its changes to the disk, and has each of
+#              them fail: the numbers of docs/crash-safety.md (make test has a
+#              sample of them)
 # make pgo     cmd/dkms/default.pgo anew: the profile by which the compiler
 #              optimizes (go.dev/doc/pgo), of making module indexes
 # make man     the manual pages, in dist/
@@ -32,7 +35,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit bench bench-go pgo man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit bench bench-go crash pgo man packages install lint clean distclean
 
 all: build
 
@@ -73,6 +76,9 @@ bench: build
 
 bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...
+
+crash: build
+	set -o pipefail; env -u CI go test -v -count=1 -timeout 6h ./test/crash | grep -vE '^ *(=== |--- PASS)'
 
 pgo:
 	@tmp=$$(mktemp -d) && \
