@@ -213,7 +213,7 @@ func settled(p picture) picture {
 	for path, e := range p {
 		name := filepath.Base(path)
 		switch {
-		case below(path, cached, "/tmp"), path == tree+"/.lock":
+		case below(path, cached, "/tmp"), path == tree+"/.lock", path == tree+"/.index-due": // the directory, empty
 			continue
 		case name == "make.log", name == "build.json", below(path, tree+"/.outcome"):
 			e.text = ""
@@ -300,7 +300,7 @@ func (g *stage) seen(p picture) bool {
 // kills tries every n-th point of a command. What is done afterwards is looked at
 // once for each state that a kill leaves.
 func (g *stage) kills(distance int, tear bool) (points int) {
-	for n := 1; ; n += distance {
+	for n := (distance + 1) / 2; ; n += distance {
 		g.restore(g.before)
 		r := g.struck(fault{at: n, tear: tear}, g.args...)
 		if r.struck == nil {
@@ -378,8 +378,8 @@ func TestKill(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			g := newStage(t, s)
-			points := g.kills(every(t, 41), false)
-			torn := g.kills(every(t, 41), true)
+			points := g.kills(every(t, 101), false)
+			torn := g.kills(every(t, 101), true)
 			all.add(t, "changes", len(g.steps), "kills before one", points, "kills in the middle of a write", torn,
 				"states", len(g.states), "kernels with neither set until the next command", g.mixed, "losses", g.lost)
 		})
