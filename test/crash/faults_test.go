@@ -85,8 +85,9 @@ func (g *stage) served(p picture) bool {
 	return maps.Equal(p.objects(k1), g.after.objects(k1)) && maps.Equal(p.objects(k2), g.after.objects(k2))
 }
 
-// errorLine matches the first line of an error.
-var errorLine = regexp.MustCompile(`(?m)^Error! .*$`)
+// errorLine matches the lines that tell of an error: its first, and what a
+// module's own command said.
+var errorLine = regexp.MustCompile(`(?m)^(Error! |The first error: ).*$`)
 
 // unclear tells what is wrong with how a command has told of an error of the
 // disk: it has one, or one for each of several modules, that names the error and
@@ -98,7 +99,7 @@ func unclear(r result, words string) (list []string) {
 	}
 	told := 0
 	for _, l := range lines {
-		if strings.Contains(l, words) && strings.Contains(l, "/") {
+		if strings.Contains(strings.ToLower(l), words) && strings.ContainsAny(l, "/'") {
 			told++
 		}
 	}
