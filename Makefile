@@ -11,6 +11,9 @@
 # make bench-go   Go benchmarks
 # make fuzz    each fuzz test for FUZZTIME=30s, one after another; FUZZ=Name for
 #              those that match; docs/fuzzing.md
+# make crash   kills dkms at each of its changes to the disk, and has each of
+#              them fail: the numbers of docs/crash-safety.md (make test has a
+#              sample of them)
 # make pgo     cmd/dkms/default.pgo anew: the profile by which the compiler
 #              optimizes (go.dev/doc/pgo), of making module indexes
 # make vm MODULE=DIR   boot a kernel that has the module installed, and load it;
@@ -39,7 +42,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit race bench bench-go fuzz pgo vm man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit race bench bench-go crash fuzz pgo vm man packages install lint clean distclean
 
 all: build
 
@@ -99,6 +102,9 @@ bench-go:
 
 fuzz:
 	@nice -n 19 scripts/fuzz.sh
+
+crash: build
+	set -o pipefail; env -u CI go test -v -count=1 -timeout 6h ./test/crash | grep -vE '^ *(=== |--- PASS)'
 
 pgo:
 	@tmp=$$(mktemp -d) && \

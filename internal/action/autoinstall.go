@@ -41,15 +41,16 @@ func (e *Engine) Autoinstall(ctx context.Context, targets []plan.Target, only st
 	if e.disabled() {
 		return nil
 	}
-	if only.Module != "" {
-		if err := e.requireKnown(only); err != nil {
-			return err
+	known := func() error {
+		if only.Module == "" {
+			return nil
 		}
+		return e.requireKnown(only)
 	}
 	if _, err := os.Stat(e.tree.Dir); err != nil {
-		return nil // nothing was ever added
+		return known() // nothing was ever added
 	}
-	unlock, err := e.lock(ctx)
+	unlock, err := e.lockFor(ctx, known)
 	if err != nil {
 		return e.autoinstallGaveUp(ctx, err, targets, only)
 	}

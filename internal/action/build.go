@@ -33,15 +33,13 @@ func (e *Engine) Build(ctx context.Context, sel Selection, targets []plan.Target
 // forEach carries out the plan of build or install.
 func (e *Engine) forEach(ctx context.Context, sel Selection, targets []plan.Target, verb string,
 	compute func(state.ID, []plan.Target, *plan.Facts, plan.Options) *plan.Plan) error {
-	if sel.ID.Module != "" {
-		if err := e.requireSound(sel.ID); err != nil {
-			return err
+	sound := func() error {
+		if sel.ID.Module == "" {
+			return nil
 		}
+		return e.requireSound(sel.ID)
 	}
-	if err := e.requireWritable(); err != nil {
-		return err
-	}
-	unlock, err := e.lock(ctx)
+	unlock, err := e.lockFor(ctx, sound)
 	if err != nil {
 		return err
 	}
@@ -54,6 +52,11 @@ func (e *Engine) forEach(ctx context.Context, sel Selection, targets []plan.Targ
 	id, err := e.resolve(ctx, sel, targets[0], verb)
 	if err != nil {
 		return err
+	}
+	if e.arrived == id && id.Module != "" {
+		if err := e.addStep(ctx, id, targets[0], e.Out, e.Err, false); err != nil {
+			return err
+		}
 	}
 	targets = distinct(targets)
 	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, r plan.Result) bool {

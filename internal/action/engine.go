@@ -85,6 +85,10 @@ type Engine struct {
 	// the initramfs itself afterwards.
 	hooked, kernelHook, deep, remember, ownInitramfs bool
 
+	// arrived is a module that was registered together with what an archive held;
+	// the rest of adding it is still to be done.
+	arrived state.ID
+
 	mu         sync.Mutex
 	kernels    map[plan.Target]kernel.Kernel
 	abis       map[plan.Target]*abi.Kernel
@@ -339,6 +343,45 @@ func (e *Engine) lock(ctx context.Context) (unlock func(), err error) {
 		return nil, fail(Internal, err)
 	}
 	return unlock, nil
+}
+
+// lockFor locks the tree for a verb that is refused by check. That comes first
+// where nothing is under way in the tree, so that who may not write to it is told
+// as well; after a killed writer it only counts once its change was finished.
+func (e *Engine) lockFor(ctx context.Context, check func() error) (unlock func(), err error) {
+	if e.tree.Settled() || e.DryRun {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.requireWritable(); err != nil {
+		return nil, err
+	}
+	unlock, err = e.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(); err != nil {
+		err = errors.Join(err, e.serveIndexes(ctx))
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+// serveIndexes brings up to date the module indexes that an earlier run left
+// behind, for a verb that has nothing else to do any more.
+func (e *Engine) serveIndexes(ctx context.Context) error {
+	due := e.tree.KernelsDue()
+	if len(due) == 0 || e.DryRun {
+		return nil
+	}
+	f := &plan.Facts{IndexDue: due}
+	outcomes, err := e.perform(ctx, plan.InstallAll(state.ID{}, nil, f, plan.Options{NoRefresh: e.NoDepmod}), f, false)
+	if err != nil {
+		return err
+	}
+	return verdict(outcomes)
 }
 
 // loader returns the reader of confs; what a conf says on stderr goes to errw.

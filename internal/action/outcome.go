@@ -42,6 +42,11 @@ func (f *Failure) ofMachine() bool {
 	if (f.Reason == InstallFailed || f.Reason == ObjectMissing) && errors.As(f.Err, &errno) {
 		return true
 	}
+	for _, of := range []error{state.ErrStuck, syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
+		if errors.Is(f.Err, of) {
+			return true
+		}
+	}
 	const signalled = 128
 	return f.Status > signalled || machineTrouble().MatchString(f.Cause) || machineTrouble().MatchString(strings.Join(f.Hint, "\n"))
 }

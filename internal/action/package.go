@@ -144,7 +144,7 @@ func (e *Engine) registerPackage(ctx context.Context, a packageArgs, t plan.Targ
 		}
 	}
 	source := e.tree.Source(a.ID)
-	if c := e.tree.Condition(a.ID); c == state.Absent || c == state.Hidden {
+	if c := e.tree.Condition(a.ID); c == state.Absent || c == state.Hidden || e.arrived == a.ID {
 		return e.addStep(ctx, a.ID, t, e.Out, e.Err, false)
 	}
 	if fi, err := os.Stat(source); err != nil || !fi.IsDir() {

@@ -21,10 +21,7 @@ import (
 // trees, Unbuild also its results, Remove the module itself once no result is
 // left. all stands for every kernel the module is built for.
 func (e *Engine) Back(ctx context.Context, id state.ID, targets []plan.Target, all bool, d plan.Depth) error {
-	if err := e.requireBack(id, d); err != nil {
-		return err
-	}
-	unlock, err := e.lock(ctx)
+	unlock, err := e.lockFor(ctx, func() error { return e.requireBack(id, d) })
 	if err != nil {
 		return err
 	}
@@ -73,11 +70,9 @@ func (e *Engine) requireBack(id state.ID, d plan.Depth) error {
 		return err
 	}
 	if d == plan.ToBuilt {
-		if err := e.RequireRoot(); err != nil {
-			return err
-		}
+		return e.RequireRoot()
 	}
-	return e.requireWritable()
+	return nil
 }
 
 // removeRetired removes the versions of a module that stayed only for a

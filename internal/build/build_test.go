@@ -538,7 +538,6 @@ func TestRoomSideBySide(t *testing.T) {
 	}
 	b := newBench(t)
 	room := NewRoom(b.Tree, b.Key.ID, 3)
-	put(t, b.root+"/tree/m/1/.build-gone-x/file", "a killed build's")
 	server, err := jobserver.New(4, "")
 	if err != nil {
 		t.Fatal(err)

@@ -58,7 +58,27 @@ func (w *work) place(ctx context.Context) error {
 	if err := w.writeRecord(); err != nil {
 		return err
 	}
+	if err := w.stageLog(); err != nil {
+		return err
+	}
 	return w.change.Commit()
+}
+
+// stageLog puts the log so far into the result and beside it.
+func (w *work) stageLog() (err error) {
+	if w.log != nil {
+		w.product.Log, err = w.log.text()
+	}
+	if err == nil {
+		err = w.write("log/make.log", w.product.Log)
+	}
+	if err == nil {
+		err = w.change.StageFile(w.Tree.KeptLog(w.Key), w.product.Log, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("keeping make.log: %w", err)
+	}
+	return nil
 }
 
 // keepPlaced hands the list of what is installed on to a result that takes the

@@ -76,7 +76,7 @@ func (t Tree) Lock(ctx context.Context, held string, w *Wait) (unlock func(), er
 		}
 		unlock := func() {
 			if depth == 0 {
-				os.Remove(filepath.Join(t.Dir, ".journal")) // unless there is something in it
+				os.Remove(filepath.Join(t.Dir, journalDir)) // unless there is something in it
 			}
 			release(path, f)
 		}

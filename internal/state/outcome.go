@@ -121,6 +121,9 @@ func (t Tree) Outcome(k Key) (Outcome, bool) {
 	return o, o.Format == OutcomeFormat && o.Key() == k
 }
 
+// ForgetOutcome makes a change forget the outcome for k.
+func (t Tree) ForgetOutcome(c *Change, k Key) { c.Remove(t.outcomePath(k)) }
+
 // DropOutcome forgets the outcome for k.
 func (t Tree) DropOutcome(k Key) error {
 	path := t.outcomePath(k)
@@ -161,10 +164,15 @@ func (t Tree) outcomesFor(id ID, kernel string) []Outcome {
 // OutcomesDir returns the directory with the outcomes of a module.
 func (t Tree) OutcomesDir(id ID) string { return filepath.Join(t.Dir, outcomes, id.Module, id.Version) }
 
+// keptSources is the name of the directory of all kept sources.
+const keptSources = ".source"
+
 // KeptSource returns where the source of a module is kept whose package is being
 // upgraded: the package takes its own files away, and what was built from them
 // must stay a sound module until its successor works.
-func (t Tree) KeptSource(id ID) string { return filepath.Join(t.Dir, ".source", id.Module, id.Version) }
+func (t Tree) KeptSource(id ID) string {
+	return filepath.Join(t.Dir, keptSources, id.Module, id.Version)
+}
 
 // Retired reports whether a module only stays until its successor works: its
 // source is the kept one.
