@@ -30,6 +30,7 @@ import (
 	"dkms-go/internal/plan"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
+	"dkms-go/internal/trust"
 )
 
 // Settings are what the command line and framework.conf decided.
@@ -73,6 +74,10 @@ type Engine struct {
 	tree   state.Tree
 	addon  string
 
+	// pin is mok.PassphraseEnv with its value, none or one, which Environ lacks:
+	// confs, builds and hooks have no business with it.
+	pin []string
+
 	// hooked says that a package manager's hook is at work. deep compares
 	// sources too when it looks for what is stale. remember leaves alone what has
 	// failed before with the same inputs. ownInitramfs says that the caller makes
@@ -88,10 +93,12 @@ type Engine struct {
 	configs    map[plan.Target]kernel.Config
 	remembered *memo.Store
 	judge      judge
-	signing    map[plan.Target]*mok.Plan
+	signing    map[plan.Target]signing
 	suffixes   map[plan.Target]string
 	commits    sync.Mutex // one change of state at a time
 	keys       sync.Mutex // one look for the signing key at a time
+	trustOnce  sync.Once
+	trusting   trust.Machine
 
 	kmod      sync.Once
 	readables []ko.Compression // of kmod
@@ -107,8 +114,14 @@ func New(s Settings) (*Engine, error) {
 	if err != nil {
 		return nil, fail(Internal, err)
 	}
+	isPIN := func(kv string) bool { return strings.HasPrefix(kv, mok.PassphraseEnv+"=") }
+	var pin []string
+	if i := slices.IndexFunc(s.Environ, isPIN); i >= 0 {
+		pin, s.Environ = s.Environ[i:i+1:i+1], slices.DeleteFunc(slices.Clone(s.Environ), isPIN)
+	}
 	return &Engine{
 		Settings:   s,
+		pin:        pin,
 		distro:     d,
 		tree:       state.Tree{Dir: s.Paths.DKMSTree, Sources: s.Paths.SourceTree},
 		addon:      distro.AddonDir(s.Paths, s.Environ),
@@ -118,7 +131,7 @@ func New(s Settings) (*Engine, error) {
 		sources:    map[state.ID]sourceFacts{},
 		stamps:     map[plan.Target]func() string{},
 		configs:    map[plan.Target]kernel.Config{},
-		signing:    map[plan.Target]*mok.Plan{},
+		signing:    map[plan.Target]signing{},
 		suffixes:   map[plan.Target]string{},
 		judge:      judge{shared: map[string]memo.Stamp{}, grounds: map[plan.Target]memo.Digest{}},
 	}, nil

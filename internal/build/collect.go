@@ -93,7 +93,10 @@ func (w *work) object(made Object, data finished) error {
 	}
 	w.files = append(w.files, verify.File{Name: file, Path: filepath.Join(w.Tree.Objects(w.Key), file), Data: data.file, Object: data.object})
 	sum := sha256.Sum256(data.file)
-	w.record.Signed = w.record.Signed || data.signed
+	w.record.Signed = w.record.Signed || w.Finish.Sign != nil && data.unsigned == ""
+	if w.record.Unsigned == "" {
+		w.record.Unsigned = data.unsigned
+	}
 	w.record.Objects = append(w.record.Objects, state.ObjectEntry{
 		Index: made.Index, Name: o.Dest, File: file, Location: o.DestDir, SHA256: hex.EncodeToString(sum[:]),
 		Vermagic: strings.TrimSpace(info.Vermagic()), SrcVersion: info.SrcVersion(),

@@ -34,6 +34,10 @@ type Framework struct {
 	// SignFile, MOKSigningKey and MOKCertificate are the signing tool and its
 	// arguments.
 	SignFile, MOKSigningKey, MOKCertificate string
+	// MOKCACertificate is the certificate of the authority that has issued
+	// MOKCertificate; if set, signatures hold the latter. MOKPassphraseFile has the
+	// passphrase of the key, or the PIN of its token, on its first line.
+	MOKCACertificate, MOKPassphraseFile string
 	// TrySignModules is "true", "false" or "not_in_chroot" (also the default).
 	TrySignModules string
 	// Policy is failure_policy: what holds for modules that don't say: Optional by
@@ -56,7 +60,7 @@ func frameworkNames() []string {
 		"source_tree", "dkms_tree", "install_tree", "tmp_location",
 		"verbose", "symlink_modules", "autoinstall_all_kernels", "modprobe_on_install", "parallel_jobs",
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
-		"sign_file", "mok_signing_key", "mok_certificate", "try_sign_modules",
+		"sign_file", "mok_signing_key", "mok_certificate", "mok_ca_certificate", "mok_passphrase_file", "try_sign_modules",
 		"failure_policy", "boot_gate", "initramfs", "module_index", "result_cache", "result_cache_size",
 	}
 }
@@ -223,6 +227,7 @@ func newFramework(v Vars) Framework {
 		CompressZstdOpts: v.Get("compress_zstd_opts"), BuildEnvironment: v.Get("build_environment"),
 		PostTransaction: v.Get("post_transaction"), SignFile: v.Get("sign_file"),
 		MOKSigningKey: v.Get("mok_signing_key"), MOKCertificate: v.Get("mok_certificate"),
+		MOKCACertificate: v.Get("mok_ca_certificate"), MOKPassphraseFile: v.Get("mok_passphrase_file"),
 		TrySignModules: v.Get("try_sign_modules"), Vars: v,
 		Policy: policy, BootGate: v.Get("boot_gate") == "on", Initramfs: v.Get("initramfs") != "off",
 		ResultCache: cacheBound(v),

@@ -36,8 +36,10 @@ type Record struct {
 	Tool       string          `json:"tool"`
 	Make       string          `json:"make"`
 	Identity   kernel.Identity `json:"kernel_identity,omitzero"`
-	Signed     bool            `json:"signed"`
-	Depends    []string        `json:"build_depends,omitempty"`
+	// Signed says that objects are signed, Unsigned why some or all aren't.
+	Signed   bool     `json:"signed"`
+	Unsigned string   `json:"unsigned,omitempty"`
+	Depends  []string `json:"build_depends,omitempty"`
 	// Source and Settings are digests: of the source, and of the evaluated
 	// conf with what the administrator lays over the source.
 	Source   string `json:"source,omitempty"`
