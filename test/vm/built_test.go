@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"dkms-go/internal/ko"
 	"dkms-go/test/lab"
+	"dkms-go/test/sign"
 	"dkms-go/test/vm"
 )
 
@@ -21,17 +23,20 @@ import (
 type built struct {
 	root   *lab.Root
 	kernel string
-	cert   []byte            // of the key that dkms made for itself, in DER
-	files  map[string][]byte // vmtest_base.ko in other ways, by name
+	certs  [][]byte          // in DER: of the key that dkms made for itself, and of others
+	files  map[string][]byte // vmtest_base.ko in other ways, by name, which are refused
+	taken  map[string][]byte // the same, which are taken where certs are trusted
+	dkms   map[string][]byte // dkms itself, and the keys
+	ecdsa  bool              // whether the kernel can check such signatures
 }
 
 // makeModules has dkms build and install for one kernel of a root from AllScratch.
 // How the kernel's own objects are compressed is said by suffix.
 func makeModules(t *testing.T, root *lab.Root, kernel, suffix string) *built {
 	t.Helper()
-	b := &built{root: root, kernel: kernel, files: map[string][]byte{}}
+	b := &built{root: root, kernel: kernel, files: map[string][]byte{}, taken: map[string][]byte{}}
 	compressOwn(t, root.Path("lib/modules", kernel), suffix)
-	sign := func(conf string) {
+	configure := func(conf string) {
 		t.Helper()
 		must(t, os.MkdirAll(root.Path("etc/dkms/framework.conf.d"), 0o755))
 		must(t, os.WriteFile(root.Path("etc/dkms/framework.conf.d/sign.conf"), []byte(conf), 0o644))
@@ -44,13 +49,42 @@ func makeModules(t *testing.T, root *lab.Root, kernel, suffix string) *built {
 		return read(t, root.Path("var/lib/dkms/vmtest-base/1.0", kernel, "x86_64/module/vmtest_base.ko"+suffix))
 	}
 
-	sign("try_sign_modules=false\n")
+	configure("try_sign_modules=false\n")
 	b.files["unsigned.ko"+suffix] = build()
-	sign("try_sign_modules=true\nmok_signing_key=/root/other.key\nmok_certificate=/root/other.pub\n")
-	b.files["stranger.ko"+suffix] = build()
-	sign("try_sign_modules=true\n")
+	keys := root.Path("root")
+	by := func(p sign.Pair, authority sign.Pair) []byte {
+		t.Helper()
+		configure(strings.ReplaceAll(fmt.Sprintf("try_sign_modules=true\nmok_signing_key=%s\nmok_certificate=%s\nmok_ca_certificate=%s\n",
+			p.Key, p.Cert, authority.Cert), root.Dir, ""))
+		return build()
+	}
+	none := sign.Pair{}
+	b.files["stranger.ko"+suffix] = by(sign.SelfSigned(t, keys, "stranger", sign.RSA("2048")), none)
+	ca, leaf := sign.Authority(t, keys, "known")
+	b.taken["leaf.ko"+suffix] = by(leaf, ca)
+	b.files["leaf-alone.ko"+suffix] = by(leaf, none)
+	strangeCA, strangeLeaf := sign.Authority(t, keys, "strange")
+	b.files["strange-leaf.ko"+suffix] = by(strangeLeaf, strangeCA)
+	long := sign.SelfSigned(t, keys, "long", sign.RSA("4096"))
+	b.taken["long.ko"+suffix] = by(long, none)
+	curve := by(sign.SelfSigned(t, keys, "curve", sign.EC("P-256")), none)
+	if b.ecdsa = bytes.Contains(read(t, root.Path("boot/config-"+kernel)), []byte("\nCONFIG_CRYPTO_ECDSA=y\n")); b.ecdsa {
+		b.taken["curve.ko"+suffix] = curve
+	} else {
+		b.files["curve.ko"+suffix] = curve
+	}
+	configure("try_sign_modules=true\n")
 	signed := build()
-	b.cert = read(t, root.Path("var/lib/dkms/mok.pub"))
+	for _, file := range []string{"/var/lib/dkms/mok.pub", "/root/known-ca.der", "/root/long.der", "/root/curve.der"} {
+		b.certs = append(b.certs, read(t, root.Path(file)))
+	}
+	b.dkms = map[string][]byte{"dkms": read(t, lab.Binary(t)), "mok.key": read(t, root.Path("var/lib/dkms/mok.key")), "mok.der": b.certs[0]}
+	for _, name := range []string{"stranger", "long", "curve", "known-leaf", "strange-leaf"} {
+		b.dkms[name+".key"], b.dkms[name+".der"] = read(t, filepath.Join(keys, name+".key")), read(t, filepath.Join(keys, name+".der"))
+	}
+	for _, name := range []string{"known", "strange"} {
+		b.dkms[name+"-leaf-ca.der"] = read(t, filepath.Join(keys, name+"-ca.der"))
+	}
 	root.MustRun("dkms", "autoinstall", "-k", kernel)
 	installed := read(t, root.Path("lib/modules", kernel, "updates/dkms/vmtest_base.ko"+suffix))
 	if !bytes.Equal(signed, installed) {
@@ -118,16 +152,22 @@ func (b *built) alter(t *testing.T, signed []byte) {
 // firmware, or nil for a start without firmware.
 func (b *built) boot(t *testing.T, trust *vm.Trust, cmdline, script string) console {
 	t.Helper()
-	m := vm.Memory{Kernel: b.kernel, Image: b.root.Path("boot/vmlinuz-" + b.kernel), Files: b.files, Cmdline: cmdline}
+	m := vm.Memory{Kernel: b.kernel, Image: b.root.Path("boot/vmlinuz-" + b.kernel), Files: map[string][]byte{}, Cmdline: cmdline}
+	for _, files := range []map[string][]byte{b.files, b.taken, b.dkms} {
+		maps.Copy(m.Files, files)
+	}
 	if trust != nil {
 		m.UEFI = vm.Variables(t, *trust)
 	} else {
 		m.Image = vm.Unpacked(t, m.Image)
 	}
-	own, err := filepath.Glob(b.root.Path("lib/modules", b.kernel, msr+"*"))
+	tree := b.root.Path("lib/modules", b.kernel)
+	own, err := filepath.Glob(filepath.Join(tree, msr+"*"))
 	must(t, err)
-	for _, path := range own {
-		m.Own = append(m.Own, strings.TrimPrefix(path, b.root.Path("lib/modules", b.kernel)+"/"))
+	efi, err := filepath.Glob(filepath.Join(tree, "kernel/fs/efivarfs/efivarfs.ko*"))
+	must(t, err)
+	for _, path := range append(own, efi...) {
+		m.Own = append(m.Own, strings.TrimPrefix(path, tree+"/"))
 	}
 	r := vm.InMemory(t, b.root, m, script)
 	if !r.OK {

@@ -75,7 +75,7 @@ cd "$root"
 cp -L --parents usr/bin/kmod $(chroot . ldd /usr/bin/kmod | grep -o '/lib[^ ]*' | sed 's|^/||') "$dir"
 for name in insmod modprobe rmmod; do ln -s /usr/bin/kmod "$dir/kmod/$name"; done
 cp -a --parents $tree/modules.* "$dir"
-for d in $tree/updates etc/modprobe.d; do [ ! -d $d ] || cp -a --parents $d "$dir"; done
+for d in $tree/updates etc/modprobe.d etc/os-release usr/lib/os-release; do [ ! -e $d ] || cp -a --parents $d "$dir"; done
 for own; do cp -a --parents "$tree/$own" "$dir"; done
 `
 	lab.MustExec(tb, "sh", append([]string{"-c", sh, "pack", root.Dir, dir, m.Kernel}, m.Own...)...)

@@ -87,7 +87,7 @@ grep '^msr ' /proc/modules
 // secureBoot has a kernel ask for signatures because Secure Boot is on. Its
 // certificates are those that shim was told of.
 func (b *built) secureBoot(t *testing.T) {
-	c := b.boot(t, &vm.Trust{SecureBoot: true, MOK: [][]byte{b.cert}}, "", enforced)
+	c := b.boot(t, &vm.Trust{SecureBoot: true, MOK: b.certs}, "", enforced)
 	c.wants(t, "boot", "Kernel is locked down from EFI Secure Boot", "Loading X.509 certificate: UEFI:MokListRT",
 		"Loaded X.509 cert 'DKMS module signing key: ", "lockdown none [integrity] confidentiality")
 	b.enforced(t, c)
@@ -96,7 +96,7 @@ func (b *built) secureBoot(t *testing.T) {
 // firmwareKey has a kernel ask for signatures because of its command line. Its
 // certificates are those of the firmware.
 func (b *built) firmwareKey(t *testing.T) {
-	c := b.boot(t, &vm.Trust{DB: [][]byte{b.cert}}, "module.sig_enforce=1", enforced)
+	c := b.boot(t, &vm.Trust{DB: b.certs}, "module.sig_enforce=1", enforced)
 	c.wants(t, "boot", "Secure boot disabled", "Loading X.509 certificate: UEFI:db",
 		"Loaded X.509 cert 'DKMS module signing key: ", "lockdown [none] integrity confidentiality")
 	b.enforced(t, c)
@@ -108,17 +108,28 @@ echo "vm: boot: lockdown $(cat /sys/kernel/security/lockdown)"
 echo "vm: boot: sig_enforce $(cat /sys/module/module/parameters/sig_enforce)"
 try stack /kmod/modprobe vmtest_top
 try unload /kmod/modprobe -r vmtest_top
-for f in /files/*; do
+/kmod/modprobe efivarfs 2>/dev/null && mount -t efivarfs efivarfs /sys/firmware/efi/efivars
+mkdir -p /etc/dkms
+for key in /files/*.key; do
+  name=${key#/files/}
+  name=${name%.key}
+  echo "mok_signing_key=$key mok_certificate=${key%.key}.der" >/etc/dkms/framework.conf
+  [ ! -e ${key%.key}-ca.der ] || echo "mok_ca_certificate=${key%.key}-ca.der" >>/etc/dkms/framework.conf
+  try status-$name /files/dkms key status
+done
+for f in /files/*.ko*; do
   name=${f#/files/}
   try ${name%%.ko*} /kmod/insmod $f
+  /kmod/rmmod vmtest_base 2>/dev/null
 done
 try own /kmod/modprobe msr
 grep '^msr ' /proc/modules
 `
 
-// enforced checks what that script tells.
+// enforced checks what that script tells: what is taken, what isn't, and that
+// dkms knows it.
 func (b *built) enforced(t *testing.T, c console) {
-	c.wants(t, "boot", "sig_enforce Y")
+	c.wants(t, "boot", "sig_enforce Y", "Loaded X.509 cert 'known authority: ", "Loaded X.509 cert 'test: long: ")
 	c.wants(t, "stack", "status 0", "logged: vmtest_base: here", "logged: vmtest_top: the answer is 42",
 		"loaded: vmtest_top 0 - Live (O)", "loaded: vmtest_base 1 vmtest_top, Live (O)")
 	c.wantsNot(t, "stack", tainting)
@@ -131,6 +142,24 @@ func (b *built) enforced(t *testing.T, c console) {
 			// A signature that is there, by a key that is trusted, but wrong.
 			c.wantsNot(t, name, "logged: ")
 		}
+	}
+	for file := range b.taken {
+		name, _, _ := strings.Cut(file, ".")
+		c.wants(t, name, "status 0", "logged: vmtest_base: here", "loaded: vmtest_base 0 - Live (O)")
+	}
+	if !b.ecdsa {
+		c.wants(t, "boot", "Problem loading X.509 certificate -2")
+		c.wants(t, "curve", noKey)
+	}
+	for name, trusted := range map[string]bool{"mok": true, "long": true, "known-leaf": true, "curve": b.ecdsa, "stranger": false, "strange-leaf": false} {
+		answer := []string{"status 25", "trusts the key: no"} // docs/exit-codes.md
+		if trusted {
+			answer = []string{"status 0", "trusts the key: yes"}
+		}
+		c.wants(t, "status-"+name, append(answer, "takes trusted signatures only: yes")...)
+	}
+	for _, name := range []string{"leaf-alone", "strange-leaf"} {
+		c.wants(t, name, noKey)
 	}
 	c.wants(t, "unsigned", noSignature)
 	c.wants(t, "flipped-magic", noSignature)

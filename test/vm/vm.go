@@ -52,12 +52,15 @@ func Boot(tb testing.TB, o Options) string {
 	if o.Timeout == 0 {
 		o.Timeout = 4 * time.Minute // a machine that does much besides is slow
 	}
+	// Without no_timer_check a kernel panics where the host is so busy that it sees
+	// no ticks for a while (arch/x86/kernel/apic/io_apic.c, check_timer).
+	cmdline := "console=ttyS0 quiet panic=-1 oops=panic cryptomgr.notests no_timer_check " + o.Cmdline
 	initrd := filepath.Join(tb.TempDir(), "initrd")
 	join(tb, initrd, o.Initrds)
 	args := append(accel(tb), "-smp", "1", "-m", fmt.Sprint(o.Memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
 		"-kernel", o.Kernel, "-initrd", initrd,
-		"-append", "console=ttyS0 quiet panic=-1 oops=panic cryptomgr.notests "+o.Cmdline)
+		"-append", cmdline)
 	if o.UEFI != "" {
 		args = append(args, "-machine", "q35",
 			"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+firmware,
