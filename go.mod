@@ -11,7 +11,12 @@ require (
 	mvdan.cc/sh/v3 v3.14.1
 )
 
-require github.com/mikelolasagasti/xz v1.0.1
+require (
+	github.com/landlock-lsm/go-landlock v0.11.2
+	github.com/mikelolasagasti/xz v1.0.1
+)
+
+require kernel.org/pub/linux/libs/security/libcap/psx v1.2.78 // indirect
 
 // Tests only.
 require (

@@ -26,6 +26,9 @@ const (
 
 func main() {
 	syscall.Umask(0o022)
+	if cli.IsConfined(os.Args) {
+		os.Exit(cli.Confined(os.Args))
+	}
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
 	ctx, cancel := context.WithCancelCause(context.Background())

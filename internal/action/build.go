@@ -152,7 +152,9 @@ func (w *performance) explained(ctx context.Context, key state.Key, err error) e
 	var f *build.Failure
 	if errors.As(err, &f) {
 		w.reportProblem(ctx, key)
-		return w.withCompiler(buildFailure(f), f.Cause)
+		failure := w.withCompiler(buildFailure(f), f.Cause)
+		w.refused(failure, key.Module, f.Refused)
+		return failure
 	}
 	return err
 }
@@ -181,8 +183,10 @@ func (w *performance) equip(ctx context.Context, t plan.Target, job *build.Job) 
 	}
 	job.Env, job.LLVM = append(job.Env, chain.env...), chain.llvm
 	job.Inputs = w.inputsRecord(job.Key, job.Conf, chain)
-	job.Finish, err = w.finish(ctx, t, job.Kernel, chain)
-	return chain, err
+	if job.Finish, err = w.finish(ctx, t, job.Kernel, chain); err != nil {
+		return chain, err
+	}
+	return chain, w.confined(job)
 }
 
 // job is a build but for what depends on the kernel's toolchain.

@@ -95,6 +95,7 @@ type Engine struct {
 
 	kmod      sync.Once
 	readables []ko.Compression // of kmod
+	walls     sync.Once        // builds are confined less here, and people were told
 	realUname sync.Once        // builds were told the wrong uname, and people of it
 }
 
@@ -329,6 +330,7 @@ func (e *Engine) loader(errw io.Writer) *conf.Loader {
 		Bash: func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
 			return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw}.Output(ctx)
 		},
+		Confined: e.confinedBash(errw),
 	}
 }
 

@@ -62,6 +62,7 @@ const (
 	NotVerified
 	NotReady
 	NotReproducible
+	NotConfined
 	Interrupted
 )
 

@@ -61,6 +61,12 @@ type Job struct {
 	Depends map[string]string
 	// Keep, if not nil, is given the product of a build that succeeded.
 	Keep func(Product)
+	// Confine, if not nil, is what commands may do besides writing to the build
+	// directory; Time is how long each may take, and Reserve how many bytes they
+	// must leave free on the disk, 0 for no limit.
+	Confine *run.Confinement
+	Time    time.Duration
+	Reserve int64
 	// Verbose shows commands and their output.
 	Verbose bool
 	// OnStage, if not nil, is called when a stage begins.
@@ -105,6 +111,9 @@ type Failure struct {
 	LastWords string
 	// Replay is a line that runs the failed command again.
 	Replay string
+	// Refused are the things that the failed command wanted and that a confined
+	// one may not do.
+	Refused []Refusal
 }
 
 func (f *Failure) Error() string { return f.Err.Error() }
@@ -180,9 +189,12 @@ func (w *work) within(ctx context.Context, room *Room, stages []stage) error {
 }
 
 // view is how the machine looks to the commands of the build.
-func (j Job) view() run.View {
+func (j Job) view() run.View { return run.View{Uname: j.Uname(), Unable: j.RealUname} }
+
+// Uname is what commands are told of the kernel.
+func (j Job) Uname() *run.Uname {
 	version, compiler := j.Kernel.Banner()
-	return run.View{Uname: &run.Uname{Release: j.Key.Kernel, Version: version, Compiler: compiler}, Unable: j.RealUname}
+	return &run.Uname{Release: j.Key.Kernel, Version: version, Compiler: compiler}
 }
 
 func (w *work) stages(ctx context.Context, stages []stage) error {

@@ -92,6 +92,9 @@ func (w *work) explain(f *Failure) {
 		return
 	}
 	f.Cause = FirstError(text)
+	if w.Confine != nil && f.Replay != "" {
+		f.Refused = refusals(text)
+	}
 	if f.Cause == "" && f.Replay != "" {
 		f.LastWords = LastWords(text)
 	}

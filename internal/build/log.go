@@ -147,7 +147,9 @@ func (w *work) command(ctx context.Context, what, line string) error {
 	var used run.Usage
 	c := w.cmd(line)
 	c.Usage = &used
+	ctx, stop := w.guard(ctx)
 	err := Block(ctx, w.log.File, what, line, c, also)
+	err = errors.Join(err, stop())
 	w.used.Add(used)
 	return Outcome(w.Out, line, w.Verbose, err)
 }
@@ -169,9 +171,14 @@ func Outcome(out io.Writer, line string, verbose bool, err error) error {
 func (w *work) cmd(line string) run.Cmd {
 	c := run.Cmd{Prelude: w.shellVars(), Shell: line, Dir: w.dir, Env: w.Env}
 	if w.Server != nil {
-		flags, files := w.Server.Env()
+		flags, files := w.Server.Env(w.Confine == nil)
 		c.Env = append(c.Env[:len(c.Env):len(c.Env)], "MAKEFLAGS="+flags)
 		c.ExtraFiles = files
+	}
+	if w.Confine != nil {
+		own := *w.Confine
+		own.Writable = append(own.Writable[:len(own.Writable):len(own.Writable)], w.dir)
+		c.Confine, c.Timeout = &own, w.Time
 	}
 	return c
 }
@@ -180,11 +187,8 @@ func (w *work) cmd(line string) run.Cmd {
 // ended, how to run it again.
 func (w *work) failed(ctx context.Context, stage Stage, what, line string, err error) error {
 	cause := fmt.Errorf("%s: exit status %d", what, run.Code(err))
-	switch {
-	case errors.Is(err, errTalkative):
-		cause = fmt.Errorf("%s: %w", what, errTalkative)
-	case ctx.Err() != nil:
-		cause = fmt.Errorf("%s: %w", what, context.Cause(ctx))
+	if over := stopped(ctx, err); over != nil {
+		cause = fmt.Errorf("%s: %w", what, over)
 	}
 	return &Failure{Stage: stage, Status: run.Code(err), Err: cause, Log: w.logPath(), Replay: w.cmd(line).Replay()}
 }

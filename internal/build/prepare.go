@@ -34,10 +34,12 @@ func (w *work) prepare(context.Context) error {
 		return err
 	}
 	overlay := filepath.Join(w.Paths.ConfDir, w.Key.Module, "patches")
-	if fi, err := os.Stat(overlay); err != nil || !fi.IsDir() {
-		return nil
+	if fi, err := os.Stat(overlay); err == nil && fi.IsDir() {
+		if err := w.overlay(overlay); err != nil {
+			return err
+		}
 	}
-	return w.overlay(overlay)
+	return w.handOver()
 }
 
 // overlay lays patches of the administrator's over those of the source.

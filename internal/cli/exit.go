@@ -83,6 +83,7 @@ var exitTable = []ExitRow{
 	{action.NotVerified, 22, "an object would not load in the kernel"},
 	{action.NotReady, 23, "ready: the kernel lacks a module that it needs, is not installed, or is not known"},
 	{action.NotReproducible, 24, "build --check-reproducible: two builds gave different bytes"},
+	{action.NotConfined, 25, "`confine=require`, and the machine allows no namespaces"},
 	{action.Excluded, 77, "BUILD_EXCLUSIVE: the module is not meant for the kernel"},
 	{action.PreInstallFailed, 101, "PRE_INSTALL failed"},
 	{action.HookFailed, -1, "the exit status of POST_ADD, PRE_BUILD or POST_BUILD, when one fails; hook package: the code of the failure of a required module"},

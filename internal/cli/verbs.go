@@ -55,7 +55,7 @@ func with(lists ...[]string) []string {
 var buildCodes = []action.Reason{
 	action.NoSourceDir, action.AlreadyAdded, action.NoConf, action.BrokenModule, action.NoAll, action.PatchPath, action.PatchFailed,
 	action.ObjectMissing, action.BadConf, action.NoSource, action.NotSourceTree, action.MakeFailed, action.MissingDepends,
-	action.NoHeaders, action.BadKernelTree, action.NotVerified, action.Excluded, action.HookFailed,
+	action.NoHeaders, action.BadKernelTree, action.NotVerified, action.Excluded, action.HookFailed, action.NotConfined,
 }
 
 // verbTable lists the actions in the order of the help.

@@ -45,7 +45,7 @@ builtin printf 'end'
 
 // evaluateBash runs e in real bash.
 func (l *Loader) evaluateBash(ctx context.Context, e *evaluation) (*outcome, error) {
-	stdout, err := l.Bash(ctx, e.bashScript(), e.env, e.dir)
+	stdout, err := l.bash(e)(ctx, e.bashScript(), e.env, e.dir)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

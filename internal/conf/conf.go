@@ -16,6 +16,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"dkms-go/internal/host"
 )
@@ -74,6 +75,9 @@ type Loader struct {
 	Stderr io.Writer
 	// Bash runs real bash; nil means there is none, and Auto is then Go.
 	Bash BashFunc
+	// Confined, if not nil, is what runs bash for a module's dkms.conf, with all
+	// commands that it has: the Go interpreter then runs none and writes nothing.
+	Confined BashFunc
 	// Dir is the working directory of the conf; empty is that of the process.
 	Dir string
 	// Policy is how framework.conf is evaluated; that of a dkms.conf is the
@@ -107,6 +111,9 @@ func (e *Invalid) Error() string {
 	return fmt.Sprintf("conf %q: %s", e.File, strings.Join(e.Problems, "; "))
 }
 
+// evaluationTime is how long the code of a dkms.conf may run.
+const evaluationTime = time.Minute
+
 // maxConf bounds the size of a conf in bytes; the largest known is 15 KiB.
 const maxConf = 1 << 20
 
@@ -121,13 +128,19 @@ func (l *Loader) Load(ctx context.Context, r Request) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, evaluationTime, fmt.Errorf("not finished after %s", evaluationTime))
+	defer cancel()
 	e := l.newEvaluation(moduleNames(), files)
-	e.shell = l.moduleShell(r)
+	e.shell, e.foreign = l.moduleShell(r), true
 	out, err := l.evaluate(ctx, e, r.Policy)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("evaluate conf %q: %w", r.File, err)
 	}
 	m := newModule(r, out)
+	l.exception(ctx, m, files[1:])
 	m.Unknown = nearMisses(e.scripts[0])
 	m.Malformed = l.malformed(ctx, e, r.Policy)
 	if p := m.problems(); len(p) > 0 {

@@ -25,7 +25,9 @@ type evaluation struct {
 	values Vars              // initial values of names
 	env    []string          // exported
 	dir    string
-	forced []assign // DKMS_DIRECTIVE* variables, set after each file
+	// foreign says that the files aren't the administrator's own.
+	foreign bool
+	forced  []assign // DKMS_DIRECTIVE* variables, set after each file
 
 	scripts []*script // the files, parsed
 }
@@ -87,10 +89,13 @@ func (e *evaluation) force(pair string) {
 
 // evaluate runs e by policy p.
 func (l *Loader) evaluate(ctx context.Context, e *evaluation, p Policy) (*outcome, error) {
-	if p == Bash && l.Bash != nil {
+	if p == Bash && l.bash(e) != nil {
 		return l.evaluateBash(ctx, e)
 	}
-	strict := p == Auto && l.Bash != nil
+	strict := p == Auto && l.bash(e) != nil
+	if strict && e.foreign && l.Confined != nil {
+		p = NoExec
+	}
 	if strict && slices.ContainsFunc(e.scripts, func(s *script) bool { return differs(s) != "" }) {
 		return l.evaluateBash(ctx, e)
 	}
@@ -103,6 +108,14 @@ func (l *Loader) evaluate(ctx context.Context, e *evaluation, p Policy) (*outcom
 		l.Stderr.Write(shown.data)
 	}
 	return out, err
+}
+
+// bash returns what runs real bash for e, nil if nothing does.
+func (l *Loader) bash(e *evaluation) BashFunc {
+	if e.foreign && l.Confined != nil {
+		return l.Confined
+	}
+	return l.Bash
 }
 
 // bounded keeps the start of what a conf writes to its standard error, until

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Framework is what framework.conf sets for all modules.
@@ -44,6 +45,14 @@ type Framework struct {
 	// ResultCache is the bound of the result cache in bytes: result_cache_size,
 	// 0 for result_cache=off. A size that can't be understood is the default.
 	ResultCache int64
+	// Confine says how builds are confined: ConfineOn by default, also for a word
+	// that isn't known; ConfineOff or ConfineRequire.
+	Confine string
+	// The limits of a confined build; 0 is none. What can't be understood is the
+	// default.
+	BuildTime                            time.Duration
+	BuildProcesses                       int
+	BuildFile, BuildMemory, BuildReserve int64 // bytes; WholeMemory
 	// DepmodOnly is on for module_index=depmod: depmod makes every index.
 	DepmodOnly bool
 	// Vars are all variables after evaluation.
@@ -58,6 +67,7 @@ func frameworkNames() []string {
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
 		"sign_file", "mok_signing_key", "mok_certificate", "try_sign_modules",
 		"failure_policy", "boot_gate", "initramfs", "module_index", "result_cache", "result_cache_size",
+		"confine", "build_time_limit", "build_process_limit", "build_file_limit", "build_memory_limit", "build_disk_reserve",
 	}
 }
 
@@ -225,8 +235,12 @@ func newFramework(v Vars) Framework {
 		MOKSigningKey: v.Get("mok_signing_key"), MOKCertificate: v.Get("mok_certificate"),
 		TrySignModules: v.Get("try_sign_modules"), Vars: v,
 		Policy: policy, BootGate: v.Get("boot_gate") == "on", Initramfs: v.Get("initramfs") != "off",
-		ResultCache: cacheBound(v),
-		DepmodOnly:  v.Get("module_index") == "depmod",
+		ResultCache: cacheBound(v), Confine: confine(v.Get("confine")),
+		BuildTime:      time.Duration(limit(v, "build_time_limit", DefaultBuildTime)) * time.Second,
+		BuildProcesses: int(min(limit(v, "build_process_limit", DefaultBuildProcesses), math.MaxInt32)),
+		BuildFile:      limit(v, "build_file_limit", DefaultBuildFile),
+		BuildMemory:    limit(v, "build_memory_limit", WholeMemory), BuildReserve: limit(v, "build_disk_reserve", DefaultBuildReserve),
+		DepmodOnly: v.Get("module_index") == "depmod",
 	}
 }
 

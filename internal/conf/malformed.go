@@ -18,11 +18,11 @@ func (l *Loader) malformed(ctx context.Context, e *evaluation, p Policy) string 
 		if s.err == nil {
 			continue
 		}
-		if l.Bash == nil || p == NoExec {
+		if l.bash(e) == nil || p == NoExec {
 			return strings.TrimSpace(s.complaint())
 		}
 		// The parser at hand knows less of bash than bash.
-		said, _ := l.Bash(ctx, "bash -O extglob -n "+quote(s.path)+" 2>&1", e.env, e.dir)
+		said, _ := l.bash(e)(ctx, "bash -O extglob -n "+quote(s.path)+" 2>&1", e.env, e.dir)
 		if line, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n"); line != "" {
 			return line
 		}

@@ -32,6 +32,9 @@ type Module struct {
 	BuildDepends []string
 	// BuildDependsRebuild, Autoinstall and NoWeakModules are true for "yes".
 	BuildDependsRebuild, Autoinstall, NoWeakModules bool
+	// Confine is CONFINE of the administrator's files, not of the module's own: ""
+	// for what framework.conf says, ConfineOn, ConfineOff or ConfineNetwork.
+	Confine string `json:",omitempty"`
 	// Policy is FAILURE_POLICY: Required, Optional, or "" for what framework.conf
 	// says.
 	Policy string `json:",omitempty"`

@@ -57,7 +57,7 @@ func makeCmd(t *testing.T, s *Server, target, log string) run.Cmd {
 	if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte(makefile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	flags, files := s.Env()
+	flags, files := s.Env(true)
 	return run.Cmd{
 		Argv: []string{"make", "LOG=" + log, target}, Dir: dir,
 		Env: append(os.Environ(), "MAKEFLAGS="+flags), ExtraFiles: files,

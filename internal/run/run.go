@@ -62,6 +62,8 @@ type Cmd struct {
 	Stdout, Stderr io.Writer
 	// ExtraFiles become file descriptors 3, 4 and so on.
 	ExtraFiles []*os.File
+	// Confine, if not nil, is what the command may do; it has no Stdin then.
+	Confine *Confinement
 	// Usage, if not nil, is set to what the command has used, with all that it
 	// has started and waited for.
 	Usage *Usage
@@ -118,14 +120,21 @@ func (c Cmd) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("running %s: %w", c.Line(), err)
 	}
-	if err := cmd.Start(); err != nil {
+	held, err := c.confine(cmd)
+	if err == nil {
+		err = errors.Join(cmd.Start(), held.started())
+	}
+	if err != nil {
 		out.abandon()
-		return fmt.Errorf("running %s: %w", c.Line(), err)
+		return fmt.Errorf("running %s: %w", c.Line(), errors.Join(err, held.failure()))
 	}
 	out.start()
 	cancelled, err := c.wait(ctx, cmd)
 	copyErr := out.finish()
+	failure := held.failure()
 	switch {
+	case failure != nil:
+		return fmt.Errorf("running %s: %w", c.Line(), failure)
 	case cancelled:
 		return fmt.Errorf("running %s: %w", c.Line(), errors.Join(context.Cause(ctx), err))
 	case err != nil:
@@ -222,12 +231,12 @@ func (c Cmd) wait(ctx context.Context, cmd *exec.Cmd) (cancelled bool, err error
 		case <-ctx.Done():
 		}
 		sent.Store(true)
-		signal(cmd.Process.Pid, group, unix.SIGTERM)
-		signal(cmd.Process.Pid, group, unix.SIGCONT)
+		tellGroup(cmd.Process.Pid, group, unix.SIGTERM)
+		tellGroup(cmd.Process.Pid, group, unix.SIGCONT)
 		select {
 		case <-ended:
 		case <-time.After(grace):
-			signal(cmd.Process.Pid, group, unix.SIGKILL)
+			tellGroup(cmd.Process.Pid, group, unix.SIGKILL)
 		}
 	}()
 	err = cmd.Wait()
@@ -252,8 +261,8 @@ func (c Cmd) account(state *os.ProcessState) {
 	*c.Usage = Usage{CPU: state.UserTime() + state.SystemTime(), Peak: int64(usage.Maxrss) << 10}
 }
 
-// signal sends sig to a process, or to the group that it leads.
-func signal(pid int, group bool, sig unix.Signal) {
+// tellGroup sends sig to a process, or to the group that it leads.
+func tellGroup(pid int, group bool, sig unix.Signal) {
 	if group {
 		pid = -pid
 	}
@@ -270,7 +279,7 @@ func sweep(pgid int, grace time.Duration) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	signal(pgid, true, unix.SIGKILL)
+	tellGroup(pgid, true, unix.SIGKILL)
 }
 
 // isTerminal tells whether r is a terminal.

@@ -214,6 +214,9 @@ func TestMain(m *testing.M) {
 		os.Stdout.WriteString(strconv.Itoa(os.Getpid()) + " ")
 		run.Cmd{Shell: "echo $$; exec sleep 600", Stdout: os.Stdout}.Run(context.Background())
 	}
+	if run.IsConfined(os.Args) {
+		os.Exit(run.Confined(os.Args))
+	}
 	if os.Args[0] == unamer {
 		unameMain()
 	}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package run_test
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"dkms-go/internal/run"
+)
+
+// cage is a confined command's surroundings: own is a directory that it may write
+// to, closed one that only root can look into, with a tree that it must be able to
+// read.
+type cage struct {
+	own, closed, tree string
+	confinement       *run.Confinement
+}
+
+func newCage(t *testing.T) cage {
+	t.Helper()
+	if err := run.Namespaces(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	c := cage{own: filepath.Join(dir, "own"), closed: filepath.Join(dir, "closed"), tree: filepath.Join(dir, "closed", "tree")}
+	for _, d := range []string{c.own, c.tree} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, mode := range map[string]os.FileMode{c.closed + "/secret": 0o600, c.tree + "/file": 0o644} {
+		if err := os.WriteFile(name, []byte("content\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(c.closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	uid := run.UserOf(t.Name())
+	if err := os.Chown(c.own, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	c.confinement = &run.Confinement{UID: uid, Writable: []string{c.own}, Readable: []string{c.tree}}
+	return c
+}
+
+// run runs shell text and returns all that it says, and its exit code.
+func (c cage) run(t *testing.T, text string) (string, int) {
+	t.Helper()
+	var out bytes.Buffer
+	err := run.Cmd{Shell: text, Dir: c.own, Stdout: &out, Stderr: &out, Confine: c.confinement, Timeout: time.Minute}.Run(t.Context())
+	if err != nil && run.Code(err) == 1 && !strings.Contains(err.Error(), "exit status") {
+		t.Fatal(err)
+	}
+	return out.String(), run.Code(err)
+}
+
+func TestConfined(t *testing.T) {
+	c := newCage(t)
+	uid := strconv.Itoa(c.confinement.UID)
+	for name, test := range map[string]struct {
+		text, out string
+		code      int
+	}{
+		"user":            {"id -u; id -g; id -G", uid + "\n" + uid + "\n" + uid + "\n", 0},
+		"exit code":       {"exit 7", "", 7},
+		"signal":          {"kill -9 $$", "", 137},
+		"directory":       {"pwd; echo 1 > file; cat file; mkdir a b; touch a/x; mv a/x b/; ln b/x y; ls", c.own + "\n1\na\nb\nfile\ny\n", 0},
+		"tree":            {"cat " + c.tree + "/file", "content\n", 0},
+		"tree read-only":  {"{ echo > " + c.tree + "/file; } 2>/dev/null", "", 1},
+		"secret":          {"cat " + c.closed + "/secret 2>/dev/null", "", 1},
+		"system":          {"touch /etc/dkms-test /usr/src/dkms-test /var/lib/dkms-test /root/x 2>/dev/null", "", 1},
+		"temporary files": {"echo 1 > /tmp/x && cat /var/tmp/x /dev/shm/x && cd && pwd", "1\n1\n/tmp\n", 0},
+		"input":           {"cat; test -t 0 || echo none", "none\n", 0},
+		"terminal":        {"{ : < /dev/tty; } 2>/dev/null || echo none", "none\n", 0},
+		"devices":         {"echo > /dev/null && head -c 3 /dev/zero | wc -c && ls /dev/sda /dev/vda /dev/mem 2>/dev/null", "3\n", 2},
+		"processes":       {"ls -d /proc/[0-9]* | wc -l | grep -q '^[2-5]$' && kill -0 1 2>/dev/null || echo none", "none\n", 0},
+		"network":         {"{ : < /dev/tcp/127.0.0.1/22; } 2>&1 | grep -o 'Permission denied' | head -1", "Permission denied\n", 0},
+		"privileges":      {"grep -E 'NoNewPrivs|CapEff|CapPrm|CapInh' /proc/self/status | tr -d '\\t\\n'", "CapInh:0000000000000000CapPrm:0000000000000000CapEff:0000000000000000NoNewPrivs:1", 0},
+		"namespace":       {"unshare -Ur true 2>/dev/null", "", 1},
+		"root":            {"ls /proc/1/root 2>/dev/null || echo none", "none\n", 0},
+		"no environment":  {"echo $HOME $TMPDIR", "/tmp\n", 0},
+		"not found":       {"no-such-program 2>/dev/null", "", 127},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if out, code := c.run(t, test.text); out != test.out || code != test.code {
+				t.Errorf("said %q, code %d; want %q, %d", out, code, test.out, test.code)
+			}
+		})
+	}
+	if text, _ := os.ReadFile(c.tree + "/file"); string(text) != "content\n" {
+		t.Errorf("the tree has been written to: %q", text)
+	}
+	for _, path := range []string{"/etc/dkms-test", "/usr/src/dkms-test", "/var/lib/dkms-test", "/root/x"} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s has been written", path)
+			os.Remove(path)
+		}
+	}
+}
+
+// A socket by path and one without, which other programs listen at, can't be
+// reached.
+func TestConfinedLocalSockets(t *testing.T) {
+	c := newCage(t)
+	dir, err := os.MkdirTemp("/run", "dkms-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	os.Chmod(dir, 0o755)
+	for _, address := range []string{filepath.Join(dir, "socket"), "@dkms-test-" + strconv.Itoa(os.Getpid())} {
+		l, err := net.Listen("unix", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if !strings.HasPrefix(address, "@") {
+			os.Chmod(address, 0o777)
+		}
+		text := `perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0) or die; $a = $ARGV[0]; $a =~ s/^@/\0/; connect(S, pack_sockaddr_un($a)) and print "connected"' ` + address
+		if out, _ := c.run(t, text); out != "" {
+			t.Errorf("%s: %s", address, out)
+		}
+		if out, err := (run.Cmd{Shell: text}).Output(t.Context()); string(out) != "connected" {
+			t.Errorf("%s, not confined: %q, %v", address, out, err)
+		}
+	}
+}
+
+// Nothing of a command is left when it has ended, by itself or by a timeout.
+func TestConfinedDaemons(t *testing.T) {
+	c := newCage(t)
+	mark := "86399." + strconv.Itoa(os.Getpid())
+	for _, text := range []string{
+		"setsid sh -c 'trap \"\" TERM HUP; sleep " + mark + "' >/dev/null 2>&1 & sleep 0.2",
+		"setsid -f sleep " + mark + " >/dev/null 2>&1; trap '' TERM; while :; do sleep " + mark + "; done",
+	} {
+		cmd := run.Cmd{Shell: text, Dir: c.own, Confine: c.confinement, Timeout: time.Second, Grace: time.Second}
+		_ = cmd.Run(t.Context())
+		if out, _ := (run.Cmd{Argv: []string{"pgrep", "-f", "sleep " + mark}}).Output(t.Context()); len(out) > 0 {
+			t.Errorf("%s: processes are left: %s", text, out)
+		}
+	}
+}
+
+// Limits hold.
+func TestConfinedLimits(t *testing.T) {
+	c := newCage(t)
+	c.confinement.Limits = run.Limits{Processes: 20, FileSize: 1 << 20, Memory: 256 << 20, Scratch: 1 << 20}
+	for name, test := range map[string]struct{ text, out string }{
+		"processes": {`perl -e 'while ($n < 40) { last unless defined($p = fork); sleep 2, exit unless $p; $n++ } print $n < 20 ? "few" : $n'`, "few"},
+		"file":      {"{ head -c 2M /dev/zero > big; } 2>/dev/null; stat -c %s big", "1048576\n"},
+		"memory":    {"perl -e '$x = \"x\" x (1 << 29); print length $x' 2>/dev/null", ""},
+		"scratch":   {"for i in 1 2 3 4; do head -c 512K /dev/zero > /tmp/$i; done 2>/dev/null; du -kx /tmp | tail -1 | cut -f 1", "1024\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if out, code := c.run(t, test.text); out != test.out {
+				t.Errorf("said %q, code %d", out, code)
+			}
+		})
+	}
+}
+
+// Commands that can't be started say why.
+func TestConfinedError(t *testing.T) {
+	c := newCage(t)
+	err := run.Cmd{Argv: []string{"/no/such/program"}, Confine: c.confinement}.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "starting /no/such/program: no such file or directory") {
+		t.Error(err)
+	}
+}
