@@ -6,6 +6,7 @@
 # make demo    build and install a real module for two Debian kernels in a scratch root
 # make bench   dkms against depmod, bare make and another dkms: the table of
 #              docs/performance.md; what it can be told is in test/bench/doc.go
+# make corpus-confined   builds the corpus confined and unconfined, and compares
 # make bench-go   Go benchmarks
 # make pgo     cmd/dkms/default.pgo anew: the profile by which the compiler
 #              optimizes (go.dev/doc/pgo), of making module indexes
@@ -32,7 +33,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit bench bench-go pgo man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit bench bench-go corpus-confined pgo man packages install lint clean distclean
 
 all: build
 
@@ -70,6 +71,9 @@ install:
 
 bench: build
 	set -o pipefail; DKMS_BENCH=yes go test -v -count=1 -timeout 6h -run '^TestBench$$' ./test/bench | grep -vE '^ *(=== |--- PASS)'
+
+corpus-confined: build
+	DKMS_CORPUS_CONFINED=yes $(GOTEST) -v -count=1 -timeout 3h -run '^TestConfinedIsTheSame$$' ./test/corpus
 
 bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...

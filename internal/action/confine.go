@@ -20,7 +20,7 @@ import (
 
 // evaluationTime and evaluationProcesses bound a conf's commands.
 const (
-	evaluationTime      = time.Minute
+	evaluationTime      = time.Minute // or build_time_limit, if that is less
 	evaluationProcesses = 256
 )
 
@@ -94,8 +94,12 @@ func (e *Engine) confinedBash(errw io.Writer) conf.BashFunc {
 	}
 	return func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
 		c := e.cage("conf")
+		limit := evaluationTime
+		if t := e.Framework.BuildTime; t > 0 {
+			limit = min(limit, t)
+		}
 		c.Limits = run.Limits{Processes: evaluationProcesses, FileSize: 1 << 20, Memory: memory(conf.WholeMemory) / 2, Scratch: 64 << 20}
-		return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw, Confine: c, Timeout: evaluationTime}.Output(ctx)
+		return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw, Confine: c, Timeout: limit}.Output(ctx)
 	}
 }
 

@@ -57,7 +57,7 @@ func writes() []attack {
 		"by-proc-root":   "/proc/1/root/etc/hostile-mark",
 		"by-proc-cwd":    "/proc/$PPID/root/etc/hostile-mark",
 	} {
-		list = append(list, attack{name: "write-" + name, do: "mkdir -p $(dirname " + path + ") && echo hostile >" + path})
+		list = append(list, attack{name: "write-" + name, do: "mkdir -p $(dirname " + path + ")\necho hostile >" + path})
 	}
 	return append(list,
 		attack{name: "append-victim", do: "echo hostile >>/etc/hostile-victim"},
@@ -84,7 +84,7 @@ func reads() []attack {
 		attack{name: "read-by-proc", do: "cat /proc/1/root/etc/hostile-secret"},
 		attack{name: "peek", do: "/hostile/attack peek"},
 		attack{name: "key", do: "/hostile/attack key"},
-		attack{name: "environment", do: "! grep -aF s3cr3t-of-root /proc/$PPID/environ /proc/1/environ; printenv | grep -F s3cr3t-of-root", command: "SECRET_TOKEN=$(cat /etc/hostile-secret) dkms build MODULE -k KERNEL"},
+		attack{name: "environment", do: "cat /proc/[0-9]*/environ | grep -aF s3cr3t-of-root", command: "KBUILD_SIGN_PIN=$(cat /etc/hostile-secret) dkms build MODULE -k KERNEL"},
 		attack{name: "descriptors", do: "/hostile/attack fds >&2"},
 		attack{name: "hidden-home", do: "ls /home/user/victim"},
 		attack{name: "hidden-run", do: "ls /run/hostile.sock"},

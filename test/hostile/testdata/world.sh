@@ -17,6 +17,7 @@ mount -t tmpfs -o size=64m,mode=755 cache "$root/var/cache"
 mount -t sysfs sysfs "$root/sys"
 # Devices that root could do harm with; no attack does more than open them.
 mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts "$root/dev/pts"
+chmod 700 "$root/root" "$root/home/user"
 ln -sf pts/ptmx "$root/dev/ptmx"
 [ -e "$root/dev/mem" ] || mknod -m 640 "$root/dev/mem" c 1 1
 [ -e "$root/dev/kmsg" ] || mknod -m 644 "$root/dev/kmsg" c 1 11
