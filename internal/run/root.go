@@ -193,7 +193,7 @@ func (o *order) closed(dir string, covered []string) (above string, ok bool) {
 func (o *order) proc() error {
 	at := filepath.Join(o.Root, host.Default().Proc)
 	if err := unix.Mount("proc", at, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mounting /proc: %w", err)
+		return fmt.Errorf("mounting the proc file system: %w", err)
 	}
 	if o.Uname != nil {
 		o.Uname.coverFiles(at)
