@@ -8,7 +8,6 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,11 +17,8 @@ import (
 	"dkms-go/internal/state"
 )
 
-// evaluationTime and evaluationProcesses bound a conf's commands.
-const (
-	evaluationTime      = time.Minute // or build_time_limit, if that is less
-	evaluationProcesses = 256
-)
+// evaluationProcesses bounds a conf's commands.
+const evaluationProcesses = 256
 
 // confinement returns what a module's commands may do, nil for everything. It
 // fails where they can't be confined as framework.conf requires, and tells once
@@ -94,12 +90,8 @@ func (e *Engine) confinedBash(errw io.Writer) conf.BashFunc {
 	}
 	return func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
 		c := e.cage("conf")
-		limit := evaluationTime
-		if t := e.Framework.BuildTime; t > 0 {
-			limit = min(limit, t)
-		}
 		c.Limits = run.Limits{Processes: evaluationProcesses, FileSize: 1 << 20, Memory: memory(conf.WholeMemory) / 2, Scratch: 64 << 20}
-		return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw, Confine: c, Timeout: limit}.Output(ctx)
+		return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw, Confine: c}.Output(ctx)
 	}
 }
 
