@@ -84,7 +84,7 @@ func reads() []attack {
 		attack{name: "read-by-proc", do: "cat /proc/1/root/etc/hostile-secret"},
 		attack{name: "peek", do: "/hostile/attack peek"},
 		attack{name: "key", do: "/hostile/attack key"},
-		attack{name: "environment", do: "cat /proc/[0-9]*/environ | grep -aF s3cr3t-of-root", command: "KBUILD_SIGN_PIN=$(cat /etc/hostile-secret) dkms build MODULE -k KERNEL"},
+		attack{name: "environment", do: "cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -a KBUILD_SIGN_PIN", command: "KBUILD_SIGN_PIN=$(cat /etc/hostile-secret) dkms build MODULE -k KERNEL"},
 		attack{name: "descriptors", do: "/hostile/attack fds >&2"},
 		attack{name: "hidden-home", do: "ls /home/user/victim"},
 		attack{name: "hidden-run", do: "ls /run/hostile.sock"},
