@@ -4,6 +4,7 @@ package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -91,8 +92,17 @@ func (e *Engine) confinedBash(errw io.Writer) conf.BashFunc {
 	return func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
 		c := e.cage("conf")
 		c.Limits = run.Limits{Processes: evaluationProcesses, FileSize: 1 << 20, Memory: memory(conf.WholeMemory) / 2, Scratch: 64 << 20}
-		return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw, Confine: c}.Output(ctx)
+		return evaluating(run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw, Confine: c}.Output(ctx))
 	}
+}
+
+// evaluating keeps the whole text of a conf out of the error of bash.
+func evaluating(out []byte, err error) ([]byte, error) {
+	var exit *run.ExitError
+	if errors.As(err, &exit) {
+		exit.Line = "bash"
+	}
+	return out, err
 }
 
 // refused adds to a failure what the confined commands were refused, and how that

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dkms-go/internal/run"
 )
 
 // handOver makes the build directory, but for the log, the property of the user
@@ -112,6 +114,8 @@ func stopped(ctx context.Context, err error) error {
 		return over
 	case errors.Is(err, errTalkative):
 		return errTalkative
+	case run.Code(err) == 128+int(unix.SIGXFSZ):
+		return &overLimit{"it made a file that is too large", "build_file_limit"}
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		return &overLimit{"it took too long and was stopped", "build_time_limit"}
 	case ctx.Err() != nil:

@@ -194,7 +194,7 @@ func confs() []attack {
 		{name: "conf-bomb", conf: "x=$(/hostile/attack bomb)\n", risky: true},
 		{name: "conf-prints", conf: "x=$(yes)\n", risky: true},
 		{name: "conf-prints-all", conf: "yes\n", risky: true},
-		{name: "conf-kills", conf: "x=$(kill -9 $PPID $$)\n", risky: true, builds: true},
+		{name: "conf-kills", conf: "x=$(kill -9 $PPID $$)\n", risky: true},
 		{name: "conf-daemon", conf: "x=$(/hostile/attack daemon)\n", builds: true},
 		{name: "conf-network", conf: "x=$(/hostile/attack tcp 7777)\n", builds: true},
 		{name: "conf-pipe", setup: "rm /usr/src/conf-pipe-1.0/dkms.conf; mkfifo /usr/src/conf-pipe-1.0/dkms.conf", inside: true},
