@@ -8,6 +8,7 @@
 # make demo    build and install a real module for two Debian kernels in a scratch root
 # make bench   dkms against depmod, bare make and another dkms: the table of
 #              docs/performance.md; what it can be told is in test/bench/doc.go
+# make corpus-confined   builds the corpus confined and unconfined, and compares
 # make bench-go   Go benchmarks
 # make fuzz    each fuzz test for FUZZTIME=30s, one after another; FUZZ=Name for
 #              those that match; docs/fuzzing.md
@@ -42,7 +43,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit race bench bench-go crash fuzz pgo vm man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit race bench bench-go corpus-confined crash fuzz pgo vm man packages install lint clean distclean
 
 all: build
 
@@ -96,6 +97,9 @@ install:
 
 bench: build
 	set -o pipefail; DKMS_BENCH=yes go test -v -count=1 -timeout 6h -run '^TestBench$$' ./test/bench | grep -vE '^ *(=== |--- PASS)'
+
+corpus-confined: build
+	DKMS_CORPUS_CONFINED=yes $(GOTEST) -v -count=1 -timeout 3h -run '^TestConfinedIsTheSame$$' ./test/corpus
 
 bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...

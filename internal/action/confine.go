@@ -4,11 +4,11 @@ package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,11 +18,8 @@ import (
 	"dkms-go/internal/state"
 )
 
-// evaluationTime and evaluationProcesses bound a conf's commands.
-const (
-	evaluationTime      = time.Minute
-	evaluationProcesses = 256
-)
+// evaluationProcesses bounds a conf's commands.
+const evaluationProcesses = 256
 
 // confinement returns what a module's commands may do, nil for everything. It
 // fails where they can't be confined as framework.conf requires, and tells once
@@ -95,8 +92,17 @@ func (e *Engine) confinedBash(errw io.Writer) conf.BashFunc {
 	return func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
 		c := e.cage("conf")
 		c.Limits = run.Limits{Processes: evaluationProcesses, FileSize: 1 << 20, Memory: memory(conf.WholeMemory) / 2, Scratch: 64 << 20}
-		return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw, Confine: c, Timeout: evaluationTime}.Output(ctx)
+		return evaluating(run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw, Confine: c}.Output(ctx))
 	}
+}
+
+// evaluating keeps the whole text of a conf out of the error of bash.
+func evaluating(out []byte, err error) ([]byte, error) {
+	var exit *run.ExitError
+	if errors.As(err, &exit) {
+		exit.Line = "bash"
+	}
+	return out, err
 }
 
 // refused adds to a failure what the confined commands were refused, and how that

@@ -389,9 +389,9 @@ func (e *Engine) loader(errw io.Writer) *conf.Loader {
 	return &conf.Loader{
 		Paths: e.Paths, Environ: e.Environ, Stderr: errw,
 		Bash: func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
-			return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw}.Output(ctx)
+			return evaluating(run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw}.Output(ctx))
 		},
-		Confined: e.confinedBash(errw),
+		Confined: e.confinedBash(errw), Time: e.Framework.BuildTime,
 	}
 }
 

@@ -181,6 +181,7 @@ func (w *work) within(ctx context.Context, room *Room, stages []stage) error {
 			f.Log = w.Tree.KeptLog(w.Key) // another build may take the directory
 		}
 		err = errors.Join(err, w.keepLog())
+		err = errors.Join(err, w.leave(err))
 		if w.inside != nil {
 			w.inside.Close()
 		}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dkms-go/internal/run"
 )
 
 // handOver makes the build directory, but for the log, the property of the user
@@ -54,55 +56,54 @@ func (w *work) guard(ctx context.Context) (guarded context.Context, stop func() 
 		return ctx, func() error { return nil }
 	}
 	guarded, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
+	watched := make(chan error, 1)
 	dir, err := unix.Open(w.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		close(done)
+		watched <- nil
 	} else {
 		go func() {
-			defer close(done)
 			defer unix.Close(dir)
-			w.watch(guarded, dir, cancel)
+			watched <- w.watch(guarded, dir, cancel)
 		}()
 	}
 	return guarded, func() error {
-		var over *overLimit
-		errors.As(context.Cause(guarded), &over)
 		cancel(nil)
-		<-done
-		if over != nil {
-			return over
-		}
-		return nil
+		return <-watched
 	}
 }
 
-// watch calls over once there is too little space.
-func (w *work) watch(ctx context.Context, dir int, over context.CancelCauseFunc) {
+// diskSetting names the limit of the disk.
+const diskSetting = "build_disk_reserve"
+
+// watch calls over once there is too little space, and returns the reason. It
+// takes a last look when ctx ends.
+func (w *work) watch(ctx context.Context, dir int, over context.CancelCauseFunc) error {
 	tick := time.NewTicker(guardInterval)
 	defer tick.Stop()
 	var first unix.Statfs_t
 	if unix.Fstatfs(dir, &first) != nil {
-		return
+		return nil
 	}
 	// A disk that is nearly full may be used to half of what is left.
 	reserve := min(uint64(w.Reserve), first.Bavail*uint64(first.Bsize)/2)
-	for {
+	for ended := false; !ended; {
 		select {
 		case <-ctx.Done():
-			return
+			ended = true
 		case <-tick.C:
 		}
 		var st unix.Statfs_t
 		if unix.Fstatfs(dir, &st) != nil {
-			return
+			return nil
 		}
 		full := st.Bavail*uint64(st.Bsize) < reserve
 		if full || st.Files > 0 && st.Ffree < min(first.Ffree/2, 1024) {
-			over(&overLimit{"it left hardly any space on the disk and was stopped", "build_disk_reserve"})
-			return
+			err := &overLimit{"it left hardly any space on the disk and was stopped", diskSetting}
+			over(err)
+			return err
 		}
 	}
+	return nil
 }
 
 // stopped returns why a command was stopped, nil if it ended by itself.
@@ -113,6 +114,8 @@ func stopped(ctx context.Context, err error) error {
 		return over
 	case errors.Is(err, errTalkative):
 		return errTalkative
+	case run.Code(err) == 128+int(unix.SIGXFSZ):
+		return &overLimit{"it made a file that is too large", "build_file_limit"}
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		return &overLimit{"it took too long and was stopped", "build_time_limit"}
 	case ctx.Err() != nil:

@@ -20,7 +20,7 @@ var causeTable = sync.OnceValue(func() []*regexp.Regexp {
 		regexp.MustCompile(`^(<command-line>|cc1|[^ ]*ld|[^ ]*gcc[^ ]*|clang[^ ]*): .*\berror: `),
 		regexp.MustCompile(`^ERROR: modpost: `),
 		regexp.MustCompile(`(: command not found|: not found|: No such file or directory)$`),
-		regexp.MustCompile(`No space left on device`),
+		regexp.MustCompile(`No space left on device|File size limit exceeded|Cannot allocate memory|fork: .*Resource temporarily unavailable`),
 		regexp.MustCompile(`\*\*\* .*Stop\.$`),
 		regexp.MustCompile(`^make(\[\d+\])?: \*\*\* `),
 	}

@@ -178,7 +178,7 @@ func (w *work) cmd(line string) run.Cmd {
 	if w.Confine != nil {
 		own := *w.Confine
 		own.Writable = append(own.Writable[:len(own.Writable):len(own.Writable)], w.dir)
-		c.Confine, c.Timeout = &own, w.Time
+		c.Confine, c.Timeout, c.Grace = &own, w.Time, confinedGrace
 	}
 	return c
 }

@@ -79,6 +79,9 @@ type Loader struct {
 	// Confined, if not nil, is what runs bash for a module's dkms.conf, with all
 	// commands that it has: the Go interpreter then runs none and writes nothing.
 	Confined BashFunc
+	// Time is how long the code of a dkms.conf may run; 0, and more than a minute,
+	// stand for a minute.
+	Time time.Duration
 	// Dir is the working directory of the conf; empty is that of the process.
 	Dir string
 	// Policy is how framework.conf is evaluated; that of a dkms.conf is the
@@ -112,7 +115,7 @@ func (e *Invalid) Error() string {
 	return fmt.Sprintf("conf %q: %s", e.File, strings.Join(e.Problems, "; "))
 }
 
-// evaluationTime is how long the code of a dkms.conf may run.
+// evaluationTime is how long the code of a dkms.conf may run at most.
 const evaluationTime = time.Minute
 
 // maxConf bounds the size of a conf in bytes; the largest known is 15 KiB.
@@ -129,7 +132,11 @@ func (l *Loader) Load(ctx context.Context, r Request) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, evaluationTime, fmt.Errorf("not finished after %s", evaluationTime))
+	limit := evaluationTime
+	if l.Time > 0 {
+		limit = min(limit, l.Time)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not finished after %s", limit))
 	defer cancel()
 	e := l.newEvaluation(moduleNames(), files)
 	e.shell, e.foreign = l.moduleShell(r), true

@@ -57,7 +57,7 @@ func writes() []attack {
 		"by-proc-root":   "/proc/1/root/etc/hostile-mark",
 		"by-proc-cwd":    "/proc/$PPID/root/etc/hostile-mark",
 	} {
-		list = append(list, attack{name: "write-" + name, do: "mkdir -p $(dirname " + path + ") && echo hostile >" + path})
+		list = append(list, attack{name: "write-" + name, do: "mkdir -p $(dirname " + path + ")\necho hostile >" + path})
 	}
 	return append(list,
 		attack{name: "append-victim", do: "echo hostile >>/etc/hostile-victim"},
@@ -76,7 +76,7 @@ func reads() []attack {
 	var list []attack
 	for name, path := range map[string]string{
 		"secret": "/etc/hostile-secret", "shadow": "/etc/shadow", "group": "/etc/hostile-group",
-		"root-home": "/root/secret", "home": "/home/user/secret", "signing-key": "/var/lib/dkms/mok.key",
+		"root-home": "/root/secret", "home": "/home/user/secret", "signing-key": "/hostile/mok.key",
 	} {
 		list = append(list, attack{name: "read-" + name, do: "cat " + path})
 	}
@@ -84,7 +84,7 @@ func reads() []attack {
 		attack{name: "read-by-proc", do: "cat /proc/1/root/etc/hostile-secret"},
 		attack{name: "peek", do: "/hostile/attack peek"},
 		attack{name: "key", do: "/hostile/attack key"},
-		attack{name: "environment", do: "! grep -aF s3cr3t-of-root /proc/$PPID/environ /proc/1/environ; printenv | grep -F s3cr3t-of-root", command: "SECRET_TOKEN=$(cat /etc/hostile-secret) dkms install MODULE -k KERNEL"},
+		attack{name: "environment", do: "cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -a KBUILD_SIGN_PIN", command: "KBUILD_SIGN_PIN=$(cat /etc/hostile-secret) dkms build MODULE -k KERNEL"},
 		attack{name: "descriptors", do: "/hostile/attack fds >&2"},
 		attack{name: "hidden-home", do: "ls /home/user/victim"},
 		attack{name: "hidden-run", do: "ls /run/hostile.sock"},
@@ -194,14 +194,14 @@ func confs() []attack {
 		{name: "conf-bomb", conf: "x=$(/hostile/attack bomb)\n", risky: true},
 		{name: "conf-prints", conf: "x=$(yes)\n", risky: true},
 		{name: "conf-prints-all", conf: "yes\n", risky: true},
-		{name: "conf-kills", conf: "x=$(kill -9 $PPID $$)\n", risky: true, builds: true},
+		{name: "conf-kills", conf: "x=$(kill -9 $PPID $$)\n", risky: true},
 		{name: "conf-daemon", conf: "x=$(/hostile/attack daemon)\n", builds: true},
 		{name: "conf-network", conf: "x=$(/hostile/attack tcp 7777)\n", builds: true},
 		{name: "conf-pipe", setup: "rm /usr/src/conf-pipe-1.0/dkms.conf; mkfifo /usr/src/conf-pipe-1.0/dkms.conf", inside: true},
 		{name: "name-up", conf: "BUILT_MODULE_NAME[0]=../../../../../../etc/hostile-mark\nDEST_MODULE_NAME[0]=h\n", inside: true},
 		{name: "location-up", conf: "BUILT_MODULE_LOCATION[0]=../../../../../../etc/\n", inside: true},
 		{name: "destination-up", conf: "DEST_MODULE_NAME[0]=../../../../../../../../../etc/hostile-mark\n", inside: true},
-		{name: "install-up", conf: "DEST_MODULE_LOCATION[0]=/../../../../../../etc\nDEST_MODULE_NAME[0]=hostile-mark\n", inside: true},
+		{name: "install-up", conf: "DEST_MODULE_LOCATION[0]=/../../../../../../etc\nDEST_MODULE_NAME[0]=hostile-mark\n", command: "dkms install MODULE -k KERNEL", inside: true},
 		{name: "patch-up", conf: "PATCH[0]=../../../../../../etc/hostile-victim\n", inside: true},
 		{name: "patch-out", conf: "PATCH[0]=out.patch\n", files: map[string]string{"patches/out.patch": "--- /dev/null\n+++ b/../../../../../../etc/hostile-mark\n@@ -0,0 +1 @@\n+hostile\n"}, inside: true},
 	}

@@ -25,11 +25,14 @@ import (
 )
 
 // limitsConf are limits that are met in seconds.
-const limitsConf = `build_time_limit=5
+const limitsConf = `build_time_limit=3
 build_process_limit=60
 build_file_limit=64M
 build_memory_limit=512M
 build_disk_reserve=100M
+mok_signing_key=/hostile/mok.key
+mok_certificate=/hostile/mok.pub
+result_cache=off
 `
 
 // victims are files with one known line each.
@@ -71,6 +74,7 @@ gcc -O1 -w -static -o attack attack.c
 install -m 4755 attack /usr/local/bin/rootme.real
 printf '#include <unistd.h>\nint main(void) { setuid(0); return execl("/hostile/attack", "attack", "root", NULL); }\n' >rootme.c
 gcc -o /usr/local/bin/rootme rootme.c && chmod 4755 /usr/local/bin/rootme && rm /usr/local/bin/rootme.real
+openssl req -new -x509 -newkey rsa:2048 -keyout mok.key -outform DER -out mok.pub -nodes -days 9 -subj /CN=hostile/ -addext extendedKeyUsage=codeSigning 2>/dev/null
 make -s -C /lib/modules/$(cat kernel)/build M=/hostile/good modules`)
 	return w
 }
@@ -115,7 +119,7 @@ func (w *world) play(t *testing.T, a attack) outcome {
 	w.write(dir+"module", module, 0o644)
 	command := a.command
 	if command == "" {
-		command = "dkms install MODULE -k KERNEL"
+		command = "dkms build MODULE -k KERNEL"
 	}
 	w.write(dir+"command", strings.NewReplacer("MODULE", module, "KERNEL", w.kernel).Replace(command), 0o644)
 	if a.setup != "" {
@@ -224,8 +228,8 @@ func (w *world) confined(t *testing.T) {
 func (w *world) unconfined(t *testing.T) {
 	w.write("/etc/dkms/framework.conf", "confine=off\n"+limitsConf, 0o644)
 	tried, succeeded := 0, 0
-	for _, a := range attacks() {
-		if a.risky || a.inside {
+	for i, a := range attacks() {
+		if a.risky || a.inside || os.Getenv("CI") == "true" && i%4 > 0 { // whose time is short
 			continue
 		}
 		tried++
