@@ -20,6 +20,9 @@ func differs(s *script) string {
 	if carriageReturns(s.text) {
 		return "carriage return"
 	}
+	if strings.Contains(s.text, "[-") {
+		return "bracket that begins with a minus" // an invalid range to the interpreter
+	}
 	if s.recurses() {
 		return "recursive function"
 	}
