@@ -2,7 +2,10 @@
 
 package build
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestNoted(t *testing.T) {
 	inside := []string{"/var/lib/dkms/m/1/build/", "/usr/src/linux-headers-6.1/", "/usr/src/linux-", "/usr/lib/"}
@@ -34,4 +37,17 @@ func TestReadByMake(t *testing.T) {
 			t.Errorf("%q in %q, want %q", got, text, want)
 		}
 	}
+}
+
+// FuzzOutside reads makefiles and kbuild's notes: what is told lies in the text.
+func FuzzOutside(f *testing.F) {
+	f.Add("deps_a.o := \\\n  /usr/include/x.h \\\n  b.h \\\n", "/usr/include")
+	f.Add("include /etc/x\nX := $(shell cat ../y `cat ~/z`)\n", "/")
+	f.Fuzz(func(t *testing.T, text, inside string) {
+		for _, path := range []string{noted(text, []string{inside}), readByMake(text)} {
+			if !strings.Contains(text, path) {
+				t.Errorf("%q of %q", path, text)
+			}
+		}
+	})
 }

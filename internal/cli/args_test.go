@@ -178,7 +178,8 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("no arguments")
 		}
 		var u *usage
-		if err != nil && (!errors.As(err, &u) || u.code < 1 || u.text == "") {
+		codes := []int{codeArchCount, codeUsage, codeKernelAndAll, codeArchAndAll, codeTwoActions, codeBothOnly}
+		if err != nil && (!errors.As(err, &u) || !slices.Contains(codes, u.code) || u.text == "") {
 			t.Errorf("%q: %v", words, err)
 		}
 		if strings.ContainsAny(fmt.Sprint(a.kernels, a.jobs), "\n") {

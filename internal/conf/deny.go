@@ -20,6 +20,9 @@ func differs(s *script) string {
 	if carriageReturns(s.text) {
 		return "carriage return"
 	}
+	if strings.Contains(s.text, "[-") {
+		return "bracket that begins with a minus" // an invalid range to the interpreter
+	}
 	if s.recurses() {
 		return "recursive function"
 	}
@@ -204,6 +207,9 @@ func declDiffers(n *syntax.DeclClause, inFunc bool) string {
 	if n.Variant.Value == "local" && !inFunc {
 		return "local outside a function"
 	}
+	if inFunc && (n.Variant.Value == "declare" || n.Variant.Value == "typeset") {
+		return n.Variant.Value + " in a function" // the interpreter doesn't keep all in it
+	}
 	if n.Variant.Value == "readonly" {
 		return "readonly" // a later assignment ends the file in bash
 	}
@@ -252,7 +258,7 @@ func (s *script) paramDiffers(n *syntax.ParamExp) string {
 			return "operator on a whole array"
 		}
 	}
-	if n.Repl != nil && strings.IndexAny(s.source(n.Repl.Orig), "#%") == 0 {
+	if n.Repl != nil && (n.Repl.Orig == nil || strings.IndexAny(s.source(n.Repl.Orig), "#%") == 0) {
 		return "replacement at an end"
 	}
 	if (n.Repl != nil || n.Exp != nil) && extended(s.source(n)) {
