@@ -4,6 +4,8 @@ package run_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -148,6 +150,17 @@ func TestConfinedDaemons(t *testing.T) {
 		if out, _ := (run.Cmd{Argv: []string{"pgrep", "-f", "sleep " + mark}}).Output(t.Context()); len(out) > 0 {
 			t.Errorf("%s: processes are left: %s", text, out)
 		}
+	}
+}
+
+// A command that is to end is asked to first.
+func TestConfinedTerm(t *testing.T) {
+	c := newCage(t)
+	var out bytes.Buffer
+	text := "trap 'echo asked; exit 3' TERM; sleep 600 & wait"
+	err := run.Cmd{Shell: text, Dir: c.own, Stdout: &out, Confine: c.confinement, Timeout: time.Second, Grace: time.Minute}.Run(t.Context())
+	if out.String() != "asked\n" || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("said %q, %v", out.String(), err)
 	}
 }
 

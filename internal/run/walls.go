@@ -11,15 +11,16 @@ import (
 	"unsafe"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
+	"github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 
 	"dkms-go/internal/host"
 )
 
-// landlock forbids this process and all that it starts to write elsewhere than
-// where the order says, and as far as the kernel knows how: to use TCP, to connect
-// to what listens outside, and to send signals there (landlock(7)). A kernel
-// without it forbids nothing.
+// landlock forbids this thread and all that it starts to write elsewhere than where
+// the order says, and as far as the kernel knows how: to use TCP, to connect to
+// what listens outside, and to send signals there (landlock(7)). Other threads can
+// still send the command theirs. A kernel without landlock forbids nothing.
 func (o *order) landlock() error {
 	p := host.ConfinedPlaces()
 	writable := slices.Concat(o.Writable, p.Scratch)
@@ -34,11 +35,16 @@ func (o *order) landlock() error {
 	if o.Network {
 		config = landlock.MustConfig(config.HandledAccessFS)
 	}
-	return config.BestEffort().Restrict(
+	rules, flags, err := config.BestEffort().NewRulesetFD(
 		landlock.RODirs("/"),
 		landlock.RWDirs(writable...).WithRefer().IgnoreIfMissing(),
 		landlock.RWFiles(devices...).WithIoctlDev().IgnoreIfMissing(),
 	)
+	if err != nil || rules < 0 {
+		return err
+	}
+	defer unix.Close(rules)
+	return syscall.LandlockRestrictSelf(rules, flags)
 }
 
 // refusedCalls are the system calls that no build needs, and that lead to parts of
