@@ -120,8 +120,11 @@ func (w *Wait) take(ctx context.Context, path string, inherited bool) (*os.File,
 			return nil, &Busy{Holder: holderOf(w.Proc, path), Waited: waited}
 		}
 		if w.Tell != nil && waited >= tell {
-			w.Tell(holderOf(w.Proc, path), waited)
-			tell, told = waited+toldEvery, true
+			// A lock that changes hands just now has no name on it for a moment.
+			if h := holderOf(w.Proc, path); h.PID != 0 || waited >= tell+toldAfter {
+				w.Tell(h, waited)
+				tell, told = waited+toldEvery, true
+			}
 		}
 		select {
 		case <-ctx.Done():
