@@ -5,6 +5,7 @@ package conf
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -32,6 +33,8 @@ func TestHostileText(t *testing.T) {
 		"name of itself":           "declare -n a=b; declare -n b=a; x=$a; a=1",
 		"a trap of itself":         "f() { trap f EXIT; exit; }; f",
 		"a huge index":             "PATCH[999999999999]=x; BUILT_MODULE_NAME[2147483647]=y",
+		"doubling":                 "x=x" + strings.Repeat("; x=$x$x", 34),
+		"doubling in a loop":       "x=x; while :; do x=$x$x; done",
 		"braces":                   "PATCH=({1..99999999}{1..99999999}); echo {1..999999999}",
 	} {
 		l, ksd := testLoader(t)

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/metrics"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,6 +94,50 @@ func (s *session) first(ctx context.Context, sc *script) ([]assign, error) {
 
 // run runs a file; a non-zero status is no error.
 func run(ctx context.Context, r *interp.Runner, file *syntax.File) error {
+	outer := ctx
+	ctx, stop := boundMemory(ctx)
+	defer stop(nil)
+	err := runBounded(ctx, r, file)
+	if outer.Err() == nil && errors.Is(context.Cause(ctx), errMemory) {
+		return errMemory
+	}
+	return err
+}
+
+// maxGrowth is how much memory the text of a conf may take, in bytes: it runs in
+// this process, and twenty lines of x=$x$x are megabytes.
+const maxGrowth = 64 << 20
+
+var errMemory = errors.New("it takes more than 64 MiB of memory")
+
+// boundMemory returns a context that ends once this process has grown by maxGrowth.
+func boundMemory(ctx context.Context) (bounded context.Context, stop context.CancelCauseFunc) {
+	bounded, stop = context.WithCancelCause(ctx)
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for first := heap(); ; {
+			select {
+			case <-bounded.Done():
+				return
+			case <-tick.C:
+			}
+			if heap() > first+maxGrowth {
+				stop(errMemory)
+			}
+		}
+	}()
+	return bounded, stop
+}
+
+// heap returns the bytes of all objects in memory.
+func heap() uint64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
+func runBounded(ctx context.Context, r *interp.Runner, file *syntax.File) error {
 	done := make(chan error, 1)
 	go func() {
 		defer func() {
