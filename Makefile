@@ -3,13 +3,22 @@
 # make build   the static binary bin/dkms
 # make unit    the inner loop: tests of internal/ and cmd/ (under a minute)
 # make test    everything: packages, lint, lab, all tests
+# make race    all tests, and the dkms that they run, with the race detector; needs
+#              gcc, and an hour or two. RACE names the packages
 # make demo    build and install a real module for two Debian kernels in a scratch root
 # make bench   dkms against depmod, bare make and another dkms: the table of
 #              docs/performance.md; what it can be told is in test/bench/doc.go
 # make corpus-confined   builds the corpus confined and unconfined, and compares
 # make bench-go   Go benchmarks
+# make fuzz    each fuzz test for FUZZTIME=30s, one after another; FUZZ=Name for
+#              those that match; docs/fuzzing.md
+# make crash   kills dkms at each of its changes to the disk, and has each of
+#              them fail: the numbers of docs/crash-safety.md (make test has a
+#              sample of them)
 # make pgo     cmd/dkms/default.pgo anew: the profile by which the compiler
 #              optimizes (go.dev/doc/pgo), of making module indexes
+# make vm MODULE=DIR   boot a kernel that has the module installed, and load it;
+#              CONTRIBUTING.md tells what else it takes
 # make man     the manual pages, in dist/
 # make packages  dkms-go as .deb and .rpm, in dist/
 # make install   all files to DESTDIR, for distribution packagers; FAMILY is
@@ -26,6 +35,7 @@ export CGO_ENABLED := 0
 export KERNEL_OLD ?= 6.1.0-56-amd64
 export KERNEL_NEW ?= 6.12.117+deb12-amd64
 export LAB ?= $(CURDIR)/.lab
+export FUZZ FUZZTIME FUZZJOBS FUZZLOG
 
 VERSION ?= $(or $(shell git -c safe.directory='*' describe --tags --dirty 2>/dev/null),0.1.0-dev)
 GOBUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
@@ -33,7 +43,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit bench bench-go corpus-confined pgo man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit race bench bench-go corpus-confined crash fuzz pgo vm man packages install lint clean distclean
 
 all: build
 
@@ -58,6 +68,22 @@ test: deps
 unit:
 	$(GOTEST) ./internal/... ./cmd/...
 
+vm: build
+	@VM_MODULE='$(abspath $(MODULE))' VM_KERNEL='$(KERNEL)' VM_SECURE_BOOT='$(SECURE_BOOT)' VM_RUN="$$RUN" \
+	  go test -v -count=1 -run '^TestByHand$$' ./test/vm
+
+# The binary is static, to run in roots of any kind; so are the tests, since some run
+# themselves there. A race in either ends it with code 66. test/bench measures time;
+# test/packages, upgrade and switch run the packages of dist/.
+RACE ?= $(shell go list ./... | grep -vE '/test/(bench|packages|upgrade|switch|guides)$$')
+race: export CGO_ENABLED := 1
+race: export GORACE := halt_on_error=1 exitcode=66
+race: export DKMS_BINARY := $(CURDIR)/bin/race/dkms
+race:
+	@mkdir -p bin/race
+	go build -race -trimpath -buildvcs=false -ldflags '-linkmode external -extldflags -static -X main.version=$(VERSION)' -o $(DKMS_BINARY) ./cmd/dkms
+	go test -race -ldflags '-linkmode external -extldflags -static' -p 1 -count=1 -timeout 2h $(RACE)
+
 man:
 	@mkdir -p dist
 	scdoc <man/dkms.8.scd >dist/dkms.8
@@ -77,6 +103,12 @@ corpus-confined: build
 
 bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	@nice -n 19 scripts/fuzz.sh
+
+crash: build
+	set -o pipefail; env -u CI go test -v -count=1 -timeout 6h ./test/crash | grep -vE '^ *(=== |--- PASS)'
 
 pgo:
 	@tmp=$$(mktemp -d) && \

@@ -3,7 +3,7 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache hook"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
@@ -19,6 +19,7 @@ _dkms_options() {
     verify) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     ready) echo "-k --kernelver -a --arch --templatekernel --next-boot --json" ;;
     cache) echo "--json" ;;
+    key) echo "-k --kernelver -a --arch --dry-run --json" ;;
     config) echo "-m --module -v -k --kernelver -a --arch -c --config --kernelsourcedir --directive --json" ;;
     autoinstall) echo "-m --module -v -k --kernelver -a --arch --force --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules -j --dry-run" ;;
     match) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --templatekernel --directive --no-depmod -j --dry-run" ;;
@@ -125,6 +126,7 @@ _dkms() {
       if [[ $prev == autoload ]]; then _dkms_reply "${_dkms_switches// /$'\n'}"; else _dkms_reply "$(_dkms_modules "$tree" names)"; fi
       ;;
     cache) _dkms_reply $'stats\nclean' ;;
+    key) _dkms_reply $'status\ngenerate\nenrol' ;;
     hook)
       if [[ $prev == hook ]]; then _dkms_reply "${_dkms_hooks// /$'\n'}"; else _dkms_reply "$(_dkms_kernels "$modules")"; fi
       ;;

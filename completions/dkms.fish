@@ -57,7 +57,7 @@ function __dkms_kernels
     end
 end
 
-set -g __dkms_actions add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache hook
+set -g __dkms_actions add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key hook
 
 complete -c dkms -f -n __dkms_no_action -a add -d 'register a module whose source is in the source tree, or bring it there'
 complete -c dkms -f -n __dkms_no_action -a build -d 'compile a module for one or more kernels, adding it if needed'
@@ -80,6 +80,7 @@ complete -c dkms -f -n __dkms_no_action -a kernel_postinst -d 'for kernel packag
 complete -c dkms -f -n __dkms_no_action -a kernel_prerm -d 'for kernel packages: before a kernel is removed'
 complete -c dkms -f -n __dkms_no_action -a autoload -d 'load a module\'s objects at boot, or not'
 complete -c dkms -f -n __dkms_no_action -a cache -d 'show or remove what is kept between builds'
+complete -c dkms -f -n __dkms_no_action -a key -d 'tell of the signing key whether the kernel trusts it, make it, or enrol it'
 complete -c dkms -f -n __dkms_no_action -a hook -d 'do the work of a package manager\'s hook'
 complete -c dkms -l dkmstree -xa '(__fish_complete_directories)' -d 'the DKMS tree'
 complete -c dkms -l sourcetree -xa '(__fish_complete_directories)' -d 'where module sources are'
@@ -92,14 +93,14 @@ complete -c dkms -s V -l version -f -d 'print the version'
 complete -c dkms -s h -l help -f -d 'print help, after an action that of the action'
 complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify config autoinstall match mktarball' -s m -l module -xa '(__dkms_modules)' -d 'the module, as <name> or <name>/<version>'
 complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify config autoinstall match mktarball' -s v -xa '(__dkms_versions)' -d 'the module\'s version'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball kernel_preinst kernel_postinst kernel_prerm' -s k -l kernelver -xa '(__dkms_kernels)' -d 'kernel release, or <release>/<arch>, or the path of a kernel tree; may be repeated'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball kernel_preinst kernel_postinst kernel_prerm' -s a -l arch -x -d 'architecture; may be repeated'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball key kernel_preinst kernel_postinst kernel_prerm' -s k -l kernelver -xa '(__dkms_kernels)' -d 'kernel release, or <release>/<arch>, or the path of a kernel tree; may be repeated'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify ready config autoinstall match mktarball ldtarball key kernel_preinst kernel_postinst kernel_prerm' -s a -l arch -x -d 'architecture; may be repeated'
 complete -c dkms -n '__dkms_action add build install autoinstall match ldtarball' -l force -f -d 'do it even if it is done already or a check speaks against it'
 complete -c dkms -n '__dkms_action add build install config match mktarball' -s c -rF -d 'a dkms.conf to use instead of the module\'s'
 complete -c dkms -n '__dkms_action add mktarball ldtarball' -l archive -rF -d 'the archive to write or to load'
 complete -c dkms -n '__dkms_action add build install config autoinstall match' -l directive -x -d 'set a directive of dkms.conf; may be repeated'
 complete -c dkms -n '__dkms_action add install remove' -l rpm_safe_upgrade -f -d 'for use in rpm scriptlets: keep a module that is added again'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove autoinstall match mktarball ldtarball' -l dry-run -f -d 'show the steps and do nothing'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove autoinstall match mktarball ldtarball key' -l dry-run -f -d 'show the steps and do nothing'
 complete -c dkms -n '__dkms_action build install config autoinstall match' -l config -rF -d 'the kernel\'s configuration file'
 complete -c dkms -n '__dkms_action build install config autoinstall match' -l kernelsourcedir -xa '(__fish_complete_directories)' -d 'the kernel\'s build directory'
 complete -c dkms -n '__dkms_action build install autoinstall match' -s j -x -d 'parallel jobs; 0 for no limit'
@@ -109,7 +110,7 @@ complete -c dkms -n '__dkms_action install autoinstall' -l modprobe-on-install -
 complete -c dkms -n '__dkms_action install autoinstall' -l symlink-modules -f -d 'install links instead of copies'
 complete -c dkms -n '__dkms_action uninstall unbuild remove mktarball' -l all -f -d 'every kernel that the module is built for'
 complete -c dkms -n '__dkms_action build' -l check-reproducible -f -d 'build twice and compare; keep the result only if the bytes are the same'
-complete -c dkms -n '__dkms_action status list config verify ready cache' -l json -f -d 'print JSON (status, list, config, verify, ready, cache)'
+complete -c dkms -n '__dkms_action status list config verify ready cache key' -l json -f -d 'print JSON (status, list, config, verify, ready, cache, key)'
 complete -c dkms -n '__dkms_action match ready' -l templatekernel -xa '(__dkms_kernels)' -d 'the kernel that match and ready take as their model'
 complete -c dkms -n '__dkms_action ready' -l next-boot -f -d 'the kernel that boots next; the default of ready'
 complete -c dkms -n '__dkms_action mktarball' -l binaries-only -f -d 'pack only what is built'
@@ -120,6 +121,7 @@ complete -c dkms -n '__dkms_action add build install config' -a '(__dkms_sources
 complete -c dkms -f -n '__dkms_action match autoload' -a '(__dkms_modules)' -d module
 complete -c dkms -f -n '__dkms_action autoload' -a 'on off status'
 complete -c dkms -f -n '__dkms_action cache' -a 'stats clean'
+complete -c dkms -f -n '__dkms_action key' -a 'status generate enrol'
 complete -c dkms -f -n '__dkms_action hook' -a 'image headers verdict preinst prerm package autoinstaller kernel-install pacman boot'
 complete -c dkms -f -n '__dkms_action hook' -a '(__dkms_kernels)' -d kernel
 complete -c dkms -f -n '__dkms_action generate_mok ready kernel_preinst kernel_postinst kernel_prerm'

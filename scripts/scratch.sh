@@ -4,6 +4,8 @@
 #
 #   scratch.sh make DIR          a Debian root with compilers and both kernels:
 #                                chroot DIR COMMAND works in it
+#   scratch.sh make --all DIR    the same with the cloud kernel, and with the
+#                                images of all three
 #   scratch.sh make --bare DIR   only the kernels' files: for dkms --root DIR
 #   scratch.sh make --apt DIR    a Debian root without kernels, in which apt
 #                                installs from its cache
@@ -43,6 +45,7 @@ lower() {
   case $1 in
     bare) set -- root ;;
     full) set -- root base ;;
+    all) set -- root verify base ;;
     apt) set -- apt ;;
     over)
       dir=$(scratch_root "$2") || exit
@@ -55,7 +58,10 @@ lower() {
     [ -d "$LAB/$dir" ] || die "no $LAB/$dir; run: make lab"
   done
   [ "$1" != root ] || [ ! -d "$LAB/warm" ] || printf '%s:' "$LAB/warm"
-  printf '%s\n' "$LAB/$1${2:+:$LAB/$2}"
+  printf '%s' "$LAB/$1"
+  shift
+  [ $# -eq 0 ] || printf ":$LAB/%s" "$@"
+  echo
 }
 
 # make_scratch KIND DIR [ROOT]
@@ -97,10 +103,11 @@ drop_scratch() {
 
 case "${1:-} ${2:-} $#" in
   "make --bare 3") make_scratch bare "$3" ;;
+  "make --all 3") make_scratch all "$3" ;;
   "make --apt 3") make_scratch apt "$3" ;;
   "make --over 4") make_scratch over "$4" "$3" ;;
   make\ *" 2") make_scratch full "$2" ;;
   freeze\ *" 2") freeze_scratch "$2" ;;
   drop\ *" 2") drop_scratch "$2" ;;
-  *) die "usage: scratch.sh make [--bare | --apt | --over ROOT] DIR | freeze ROOT | drop DIR" ;;
+  *) die "usage: scratch.sh make [--all | --bare | --apt | --over ROOT] DIR | freeze ROOT | drop DIR" ;;
 esac

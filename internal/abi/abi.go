@@ -177,7 +177,7 @@ type image struct {
 
 func (a *Kernel) readImage() image {
 	for _, path := range a.paths.Images(a.Release) {
-		data, err := readImage(path)
+		data, err := ReadImage(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

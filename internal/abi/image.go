@@ -30,9 +30,9 @@ const (
 	maxWindow = 128 << 20
 )
 
-// readImage reads the ELF file of a kernel from its image: a bzImage of x86,
+// ReadImage reads the ELF file of a kernel from its image: a bzImage of x86,
 // or the ELF file itself, maybe compressed by gzip.
-func readImage(path string) ([]byte, error) {
+func ReadImage(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err

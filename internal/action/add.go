@@ -47,7 +47,7 @@ func (e *Engine) Add(ctx context.Context, sel Selection, t plan.Target) error {
 		fmt.Fprintf(e.Out, "  1 add       %s\n", id)
 		return nil
 	}
-	if e.Force && sel.ID.Module == "" && e.tree.Condition(id) == state.Added {
+	if e.Force && sel.ID.Module == "" && e.tree.Condition(id) == state.Added && e.arrived != id {
 		fmt.Fprintf(e.Out, "Module %s was added before, its source is now that of %s%s\n", id, sel.SourceDir, sel.Archive)
 		return nil
 	}
@@ -75,7 +75,7 @@ func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, e
 			return err
 		}
 	}
-	if e.tree.Condition(id) == state.Added {
+	if e.tree.Condition(id) == state.Added && e.arrived != id {
 		return failf(AlreadyAdded, "%s is in the DKMS tree already", id).
 			hint("To add it anew: dkms remove %s --all, then add it again.", id)
 	}
@@ -99,9 +99,12 @@ func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, e
 		fmt.Fprintf(errw, "Warning: %s is for %s/%s, and is added as %s\n", file, m.Name, m.Version, id)
 	}
 	fmt.Fprintf(out, "Creating symlink %s -> %s\n", e.tree.SourceLink(id), source)
-	if err := e.register(id, source); err != nil {
-		return fail(Internal, err)
+	if e.arrived != id {
+		if err := e.register(id, source); err != nil {
+			return fail(Internal, err)
+		}
 	}
+	e.arrived = state.ID{}
 	s := hook.Script{Name: "post_add", Directive: m.PostAdd, Module: id.Module, Root: e.tree.SourceLink(id)}
 	err = install.Script(ctx, s, e.Paths, e.baseEnv(), out, errw)
 	if err == nil {
@@ -116,27 +119,29 @@ func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, e
 	return f
 }
 
-// register makes the link and the empty build directory of a module. Where a
-// loaded archive without source left a directory in the place of the link, the
-// link replaces it.
+// register makes the link and the empty build directory of a module.
 func (e *Engine) register(id state.ID, source string) error {
-	return e.change(func(c *state.Change) error {
-		if !readable(e.tree.Build(id)) {
-			tmp, err := c.Stage(e.tree.Build(id))
-			if err == nil {
-				err = os.Mkdir(tmp, 0o755)
-			}
-			if err != nil {
-				return fmt.Errorf("adding %s: %w", id, err)
-			}
+	return e.change(func(c *state.Change) error { return e.registration(c, id, source) })
+}
+
+// registration makes a change register a module. Where a loaded archive without
+// source left a directory in the place of the link, the link replaces it.
+func (e *Engine) registration(c *state.Change, id state.ID, source string) error {
+	if !readable(e.tree.Build(id)) {
+		tmp, err := c.Stage(e.tree.Build(id))
+		if err == nil {
+			err = os.Mkdir(tmp, 0o755)
 		}
-		link := e.tree.SourceLink(id)
-		if fi, err := os.Lstat(link); err == nil && fi.IsDir() {
-			c.Remove(link)
+		if err != nil {
+			return fmt.Errorf("adding %s: %w", id, err)
 		}
-		c.Link(source, link)
-		return nil
-	})
+	}
+	link := e.tree.SourceLink(id)
+	if fi, err := os.Lstat(link); err == nil && fi.IsDir() {
+		c.Remove(link)
+	}
+	c.Link(source, link)
+	return nil
 }
 
 // importSource copies a source directory into the source tree. A directory

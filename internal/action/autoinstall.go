@@ -41,19 +41,25 @@ func (e *Engine) Autoinstall(ctx context.Context, targets []plan.Target, only st
 	if e.disabled() {
 		return nil
 	}
-	if only.Module != "" {
+	known := func() error {
+		if only.Module == "" {
+			return nil
+		}
+		return e.requireKnown(only)
+	}
+	if _, err := os.Stat(e.tree.Dir); err != nil {
+		return known() // nothing was ever added
+	}
+	unlock, err := e.lockFor(ctx, known)
+	if err != nil {
+		return e.autoinstallGaveUp(ctx, err, targets, only)
+	}
+	defer unlock()
+	if only.Module != "" { // it may have gone meanwhile
 		if err := e.requireKnown(only); err != nil {
 			return err
 		}
 	}
-	if _, err := os.Stat(e.tree.Dir); err != nil {
-		return nil // nothing was ever added
-	}
-	unlock, err := e.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	var worst error
 	var changed []plan.Target
 	for _, r := range e.autoinstall(ctx, targets, only) {
@@ -331,6 +337,7 @@ func (e *Engine) kernelModules(t plan.Target, keep func(state.ID) bool) []state.
 // KernelPostinst is what a kernel package's hook calls once the kernel is
 // there: autoinstall.
 func (e *Engine) KernelPostinst(ctx context.Context, t plan.Target) error {
+	e.kernelHook = true
 	return e.Autoinstall(ctx, []plan.Target{t}, state.ID{})
 }
 
@@ -350,6 +357,7 @@ func (e *Engine) KernelPreinst(ctx context.Context, t plan.Target) error {
 }
 
 func (e *Engine) clear(ctx context.Context, t plan.Target, blank bool, keep func(state.ID) bool) error {
+	e.kernelHook = true
 	if err := e.RequireRoot(); err != nil {
 		return err
 	}

@@ -33,22 +33,30 @@ func (e *Engine) Build(ctx context.Context, sel Selection, targets []plan.Target
 // forEach carries out the plan of build or install.
 func (e *Engine) forEach(ctx context.Context, sel Selection, targets []plan.Target, verb string,
 	compute func(state.ID, []plan.Target, *plan.Facts, plan.Options) *plan.Plan) error {
-	if sel.ID.Module != "" {
-		if err := e.requireSound(sel.ID); err != nil {
-			return err
+	sound := func() error {
+		if sel.ID.Module == "" {
+			return nil
 		}
+		return e.requireSound(sel.ID)
 	}
-	if err := e.requireWritable(); err != nil {
-		return err
-	}
-	unlock, err := e.lock(ctx)
+	unlock, err := e.lockFor(ctx, sound)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if sel.ID.Module != "" {
+		if err := e.requireSound(sel.ID); err != nil { // it may have changed meanwhile
+			return err
+		}
+	}
 	id, err := e.resolve(ctx, sel, targets[0], verb)
 	if err != nil {
 		return err
+	}
+	if e.arrived == id && id.Module != "" {
+		if err := e.addStep(ctx, id, targets[0], e.Out, e.Err, false); err != nil {
+			return err
+		}
 	}
 	targets = distinct(targets)
 	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, r plan.Result) bool {
@@ -93,15 +101,24 @@ func (w *performance) prepareStep(ctx context.Context, t plan.Target, out, errw 
 	if err != nil {
 		return fail(BadConf, err)
 	}
-	p, err := mok.Prepare(ctx, w.signingRequest(k, fw), func(line string) { fmt.Fprintln(out, line) })
+	var s signing
+	s.plan, err = mok.Prepare(ctx, w.signingRequest(k, fw), func(line string) { s.last = line; fmt.Fprintln(out, line) })
 	if err != nil {
 		return fail(KeyFailed, err)
 	}
 	fmt.Fprintln(out)
 	w.mu.Lock()
-	w.signing[t] = p
+	w.signing[t] = s
 	w.mu.Unlock()
 	return nil
+}
+
+// signing is how a kernel's objects are signed; without a plan they aren't, and
+// the last line of what was found out tells why.
+type signing struct {
+	plan *mok.Plan
+	last string
+	told bool // that the kernel doesn't trust the key
 }
 
 func (e *Engine) signingRequest(k kernel.Kernel, fw conf.Framework) mok.Request {
@@ -109,7 +126,8 @@ func (e *Engine) signingRequest(k kernel.Kernel, fw conf.Framework) mok.Request 
 		Paths: e.Paths, Distro: e.distro.ID, Kernel: k.Release,
 		KernelConfigFile: k.ConfigFile, KernelSourceDir: k.SourceDir, KernelConfig: k.Config,
 		SignFile: fw.SignFile, Key: fw.MOKSigningKey, Cert: fw.MOKCertificate, Try: fw.TrySignModules,
-		Environ:  e.Environ,
+		CA: fw.MOKCACertificate, PassphraseFile: fw.MOKPassphraseFile,
+		Environ:  append(slices.Clone(e.Environ), e.pin...),
 		LookPath: func(name string) (string, error) { return run.LookPath(name, e.Environ) },
 		Run: func(ctx context.Context, argv, env []string) error {
 			return run.Cmd{Argv: argv, Env: append(e.baseEnv(), env...)}.Run(ctx)
@@ -183,9 +201,7 @@ func (w *performance) equip(ctx context.Context, t plan.Target, job *build.Job) 
 	}
 	job.Env, job.LLVM = append(job.Env, chain.env...), chain.llvm
 	job.Inputs = w.inputsRecord(job.Key, job.Conf, chain)
-	if job.Finish, err = w.finish(ctx, t, job.Kernel, chain); err != nil {
-		return chain, err
-	}
+	job.Finish = w.finish(t, chain)
 	return chain, w.confined(job)
 }
 
@@ -421,31 +437,19 @@ func (w *performance) dependVersions(m *conf.Module, t plan.Target) map[string]s
 }
 
 // finish returns how a kernel's objects are stripped, signed and compressed.
-func (w *performance) finish(ctx context.Context, t plan.Target, k kernel.Kernel, c toolchain) (build.Finish, error) {
+func (w *performance) finish(t plan.Target, c toolchain) build.Finish {
 	w.mu.Lock()
 	sign := w.signing[t]
 	w.mu.Unlock()
-	f := build.Finish{Strip: "strip", Clang: c.clang, Sign: sign, Compression: ko.Compression(w.suffix(t))}
+	f := build.Finish{Strip: "strip", Clang: c.clang, Sign: sign.plan, Compression: ko.Compression(w.suffix(t))}
+	if sign.plan == nil {
+		f.Unsigned = strings.TrimSuffix(sign.last, mok.Unsigned)
+	}
 	if c.clang {
 		f.Strip = "llvm-strip"
 	}
 	f.Compressor = compressor(f.Compression, w.Framework)
-	if sign == nil {
-		return f, nil
-	}
-	f.External = w.Framework.SignFile != "" || strings.HasPrefix(sign.Key, "pkcs11:")
-	if !f.External {
-		signer, err := ko.LoadSigner(sign.Key, sign.Cert, nil)
-		if errors.Is(err, ko.ErrUnsupported) {
-			f.External = true
-			return f, nil
-		}
-		if err != nil {
-			return f, fail(KeyFailed, err, "Name another pair with mok_signing_key and mok_certificate in framework.conf.")
-		}
-		f.Signer = signer
-	}
-	return f, nil
+	return f
 }
 
 // compressor returns the command for a compression that the administrator gave

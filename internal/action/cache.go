@@ -230,10 +230,7 @@ func (r *reuse) product(note resultNote, files []cache.File) (build.Product, err
 // place makes a result of a product, without its compilers.
 func (r *reuse) place(ctx context.Context, p build.Product, out, errw io.Writer) error {
 	fmt.Fprintf(out, "Using the cached result of the build of %s: source, settings, kernel and compiler are the same.\n", p.Record.Built.Local().Format(time.DateTime))
-	finish, err := r.finish(ctx, r.t, r.kernel(r.t), toolchain{})
-	if err != nil {
-		return err
-	}
+	finish := r.finish(r.t, toolchain{})
 	heading := fmt.Sprintf("DKMS (%s) make.log for %s for kernel %s (%s)\n%s\n\nNothing was compiled: the result of an earlier build with the same inputs was used. The log of that build:\n\n",
 		r.Version, r.step.Key.ID, r.t.Kernel, r.t.Arch, time.Now().Format(time.UnixDate))
 	job := r.job(r.step, r.t, r.m, out, errw)

@@ -30,6 +30,7 @@ import (
 	"dkms-go/internal/plan"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
+	"dkms-go/internal/trust"
 )
 
 // Settings are what the command line and framework.conf decided.
@@ -73,11 +74,20 @@ type Engine struct {
 	tree   state.Tree
 	addon  string
 
-	// hooked says that a package manager's hook is at work. deep compares
+	// pin is mok.PassphraseEnv with its value, none or one, which Environ lacks:
+	// confs, builds and hooks have no business with it.
+	pin []string
+
+	// hooked says that a package manager's hook is at work, kernelHook that it calls
+	// one of upstream's actions for them. deep compares
 	// sources too when it looks for what is stale. remember leaves alone what has
 	// failed before with the same inputs. ownInitramfs says that the caller makes
 	// the initramfs itself afterwards.
-	hooked, deep, remember, ownInitramfs bool
+	hooked, kernelHook, deep, remember, ownInitramfs bool
+
+	// arrived is a module that was registered together with what an archive held;
+	// the rest of adding it is still to be done.
+	arrived state.ID
 
 	mu         sync.Mutex
 	kernels    map[plan.Target]kernel.Kernel
@@ -88,10 +98,12 @@ type Engine struct {
 	configs    map[plan.Target]kernel.Config
 	remembered *memo.Store
 	judge      judge
-	signing    map[plan.Target]*mok.Plan
+	signing    map[plan.Target]signing
 	suffixes   map[plan.Target]string
 	commits    sync.Mutex // one change of state at a time
 	keys       sync.Mutex // one look for the signing key at a time
+	trustOnce  sync.Once
+	trusting   trust.Machine
 
 	kmod      sync.Once
 	readables []ko.Compression // of kmod
@@ -108,8 +120,14 @@ func New(s Settings) (*Engine, error) {
 	if err != nil {
 		return nil, fail(Internal, err)
 	}
+	isPIN := func(kv string) bool { return strings.HasPrefix(kv, mok.PassphraseEnv+"=") }
+	var pin []string
+	if i := slices.IndexFunc(s.Environ, isPIN); i >= 0 {
+		pin, s.Environ = s.Environ[i:i+1:i+1], slices.DeleteFunc(slices.Clone(s.Environ), isPIN)
+	}
 	return &Engine{
 		Settings:   s,
+		pin:        pin,
 		distro:     d,
 		tree:       state.Tree{Dir: s.Paths.DKMSTree, Sources: s.Paths.SourceTree},
 		addon:      distro.AddonDir(s.Paths, s.Environ),
@@ -119,7 +137,7 @@ func New(s Settings) (*Engine, error) {
 		sources:    map[state.ID]sourceFacts{},
 		stamps:     map[plan.Target]func() string{},
 		configs:    map[plan.Target]kernel.Config{},
-		signing:    map[plan.Target]*mok.Plan{},
+		signing:    map[plan.Target]signing{},
 		suffixes:   map[plan.Target]string{},
 		judge:      judge{shared: map[string]memo.Stamp{}, grounds: map[plan.Target]memo.Digest{}},
 	}, nil
@@ -266,9 +284,16 @@ func requireID(id state.ID, verb string) error {
 	return nil
 }
 
+// condition is state.Tree.Condition for one who may not hold the lock.
+func (e *Engine) condition(id state.ID) (c state.Condition) {
+	glance := state.Glance{Tree: e.tree}
+	glance.At(func() { c = e.tree.Condition(id) })
+	return c
+}
+
 // requireSound fails for broken modules.
 func (e *Engine) requireSound(id state.ID) error {
-	if e.tree.Condition(id) == state.Broken {
+	if e.condition(id) == state.Broken {
 		return failf(BrokenModule, "%s is broken: its source directory, or the link to it, is missing", id).
 			hint("Put the source back to %s, or the link %s to it.", e.tree.Source(id), e.tree.SourceLink(id))
 	}
@@ -277,7 +302,7 @@ func (e *Engine) requireSound(id state.ID) error {
 
 // requireAdded fails for modules that are not in the tree.
 func (e *Engine) requireAdded(id state.ID) error {
-	if e.tree.Condition(id) == state.Added {
+	if e.condition(id) == state.Added {
 		return nil
 	}
 	f := failf(NotAdded, "%s is not in the DKMS tree", id)
@@ -308,19 +333,55 @@ func (e *Engine) lock(ctx context.Context) (unlock func(), err error) {
 	if err := e.tree.Writable(); err != nil {
 		return nil, fail(NotWritable, err)
 	}
-	held := ""
-	for _, kv := range e.Environ {
-		if v, ok := strings.CutPrefix(kv, state.LockEnv+"="); ok {
-			held = v
-		}
-	}
-	unlock, err = e.tree.Lock(ctx, held, func(holder string) {
-		fmt.Fprintf(e.Err, "Waiting for another dkms to finish: %s\n", holder)
-	})
-	if err != nil {
+	held, _ := e.environment(state.LockEnv)
+	unlock, err = e.tree.Lock(ctx, held, e.turn())
+	var busy *state.Busy
+	switch {
+	case errors.As(err, &busy):
+		return nil, fail(Busy, fmt.Errorf("gave up waiting for another dkms: %w", err))
+	case err != nil:
 		return nil, fail(Internal, err)
 	}
 	return unlock, nil
+}
+
+// lockFor locks the tree for a verb that is refused by check. That comes first
+// where nothing is under way in the tree, so that who may not write to it is told
+// as well; after a killed writer it only counts once its change was finished.
+func (e *Engine) lockFor(ctx context.Context, check func() error) (unlock func(), err error) {
+	if e.tree.Settled() || e.DryRun {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.requireWritable(); err != nil {
+		return nil, err
+	}
+	unlock, err = e.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(); err != nil {
+		err = errors.Join(err, e.serveIndexes(ctx))
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+// serveIndexes brings up to date the module indexes that an earlier run left
+// behind, for a verb that has nothing else to do any more.
+func (e *Engine) serveIndexes(ctx context.Context) error {
+	due := e.tree.KernelsDue()
+	if len(due) == 0 || e.DryRun {
+		return nil
+	}
+	f := &plan.Facts{IndexDue: due}
+	outcomes, err := e.perform(ctx, plan.InstallAll(state.ID{}, nil, f, plan.Options{NoRefresh: e.NoDepmod}), f, false)
+	if err != nil {
+		return err
+	}
+	return verdict(outcomes)
 }
 
 // loader returns the reader of confs; what a conf says on stderr goes to errw.

@@ -62,7 +62,9 @@ const (
 	NotVerified
 	NotReady
 	NotReproducible
+	NotTrusted
 	NotConfined
+	Busy
 	Interrupted
 )
 

@@ -138,13 +138,13 @@ func (e *Engine) hookKernel(ctx context.Context, headersOnly bool, releases ...s
 	}
 	unlock, err := e.lock(ctx)
 	if err != nil {
-		return err
+		return e.gaveUp(ctx, err, e.latest(), targets...)
 	}
 	defer unlock()
 	if t := targets[0]; headersOnly && !e.kernel(t).HasImage(e.Paths) {
-		return e.wait(ctx, t, "image", fmt.Sprintf("The image of kernel %s is not there yet. Its package builds the modules; now: dkms autoinstall -k %s", t.Kernel, t.Kernel))
+		return e.wait(ctx, t, state.WaitingImage, fmt.Sprintf("The image of kernel %s is not there yet. Its package builds the modules; now: dkms autoinstall -k %s", t.Kernel, t.Kernel))
 	}
-	return e.serve(ctx, targets...)
+	return e.serve(ctx, append(targets, e.leftUndone(targets)...)...)
 }
 
 // wait keeps that the modules for a kernel wait, and says so.
@@ -180,7 +180,7 @@ func (e *Engine) serve(ctx context.Context, targets ...plan.Target) error {
 		if e.kernel(t).HasHeaders() {
 			with = append(with, t)
 		} else {
-			keep(e.wait(ctx, t, "headers", strings.Join(e.noHeaders(ctx, t).Hint, " ")))
+			keep(e.wait(ctx, t, state.WaitingHeaders, strings.Join(e.noHeaders(ctx, t).Hint, " ")))
 		}
 	}
 	e.remember = true
@@ -244,7 +244,7 @@ func (e *Engine) requiredLacking(ctx context.Context, t plan.Target) []string {
 	for _, id := range e.required(ctx, t) {
 		reason := "not installed"
 		for _, o := range e.Outcomes(Filter{Module: id.Module, Kernel: t.Kernel, Arch: t.Arch}) {
-			if reason = o.Error; o.State == state.OutcomeWaiting {
+			if reason = o.Error; o.State == state.OutcomeWaiting && o.Waiting != state.WaitingLock {
 				reason = ""
 			}
 		}

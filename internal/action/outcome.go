@@ -42,6 +42,11 @@ func (f *Failure) ofMachine() bool {
 	if (f.Reason == InstallFailed || f.Reason == ObjectMissing) && errors.As(f.Err, &errno) {
 		return true
 	}
+	for _, of := range []error{state.ErrStuck, syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
+		if errors.Is(f.Err, of) {
+			return true
+		}
+	}
 	const signalled = 128
 	return f.Status > signalled || machineTrouble().MatchString(f.Cause) || machineTrouble().MatchString(strings.Join(f.Hint, "\n"))
 }
@@ -182,6 +187,9 @@ func Report(w io.Writer, list []state.Outcome) {
 func (e *Engine) Outcomes(f Filter) []state.Outcome {
 	list := e.tree.Outcomes(state.ID{Module: f.Module, Version: f.Version}, f.Kernel)
 	return slices.DeleteFunc(list, func(o state.Outcome) bool {
+		if o.Waiting == state.WaitingLock && e.tree.Installed(o.Key()) {
+			return true // by the one that held the lock
+		}
 		k := e.kernel(plan.Target{Kernel: o.Kernel, Arch: o.Arch})
 		return f.Arch != "" && o.Arch != f.Arch || !k.HasHeaders() && !k.HasImage(e.Paths) || e.superseded(o.Key())
 	})

@@ -45,7 +45,7 @@ func (e *Engine) hookPackage(ctx context.Context, a packageArgs) error {
 	}
 	unlock, err := e.lock(ctx)
 	if err != nil {
-		return err
+		return e.packageGaveUp(ctx, err, a)
 	}
 	defer unlock()
 	targets, waiting, err := e.everyKernel(a.Arch)
@@ -71,11 +71,17 @@ func (e *Engine) hookPackage(ctx context.Context, a packageArgs) error {
 		return nil
 	}
 	for _, t := range waiting {
-		if err := e.keepWaiting(ctx, t, []state.ID{a.ID}, "headers", strings.Join(e.noHeaders(ctx, t).Hint, " ")); err != nil {
+		if err := e.keepWaiting(ctx, t, []state.ID{a.ID}, state.WaitingHeaders, strings.Join(e.noHeaders(ctx, t).Hint, " ")); err != nil {
 			return err
 		}
 	}
-	return e.installPackage(ctx, a.ID, targets, e.policy(m) == conf.Required)
+	if err := e.installPackage(ctx, a.ID, targets, e.policy(m) == conf.Required); err != nil {
+		return err
+	}
+	if left := e.leftUndone(nil); len(left) > 0 {
+		return e.serve(ctx, left...)
+	}
+	return nil
 }
 
 // unusable deals with a module that can't even be read: it is registered all the
@@ -138,7 +144,7 @@ func (e *Engine) registerPackage(ctx context.Context, a packageArgs, t plan.Targ
 		}
 	}
 	source := e.tree.Source(a.ID)
-	if c := e.tree.Condition(a.ID); c == state.Absent || c == state.Hidden {
+	if c := e.tree.Condition(a.ID); c == state.Absent || c == state.Hidden || e.arrived == a.ID {
 		return e.addStep(ctx, a.ID, t, e.Out, e.Err, false)
 	}
 	if fi, err := os.Stat(source); err != nil || !fi.IsDir() {

@@ -21,14 +21,14 @@ import (
 // trees, Unbuild also its results, Remove the module itself once no result is
 // left. all stands for every kernel the module is built for.
 func (e *Engine) Back(ctx context.Context, id state.ID, targets []plan.Target, all bool, d plan.Depth) error {
-	if err := e.requireBack(id, d); err != nil {
-		return err
-	}
-	unlock, err := e.lock(ctx)
+	unlock, err := e.lockFor(ctx, func() error { return e.requireBack(id, d) })
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if err := e.requireBack(id, d); err != nil { // it may have gone meanwhile
+		return err
+	}
 	if d == plan.ToNothing && e.RPMSafeUpgrade && e.heldByRPM(id) {
 		fmt.Fprintf(e.Err, "Warning: %s stays: it was added in this rpm transaction (--rpm_safe_upgrade)\n", id)
 		return nil
@@ -70,11 +70,9 @@ func (e *Engine) requireBack(id state.ID, d plan.Depth) error {
 		return err
 	}
 	if d == plan.ToBuilt {
-		if err := e.RequireRoot(); err != nil {
-			return err
-		}
+		return e.RequireRoot()
 	}
-	return e.requireWritable()
+	return nil
 }
 
 // removeRetired removes the versions of a module that stayed only for a

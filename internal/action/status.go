@@ -57,15 +57,28 @@ func (e *Engine) Status(ctx context.Context, f Filter) []Standing {
 // which for most rows is the only reason to read a file.
 func (e *Engine) Standings(ctx context.Context, f Filter, records bool) iter.Seq[Standing] {
 	e.forgetStamps()
+	glance := state.Glance{Tree: e.tree}
 	return func(yield func(Standing) bool) {
+		var rows []Standing
 		for _, id := range e.modules(f.Module, f.Version) {
-			if !e.standings(ctx, id, f, func(s Standing) bool {
-				if records && s.Key.Kernel != "" {
-					s.Record, _ = e.tree.Record(s.Key)
+			again := false
+			glance.At(func() {
+				if again {
+					e.forgetStamps()
 				}
-				return yield(s)
-			}) {
-				return
+				rows, again = rows[:0], true
+				e.standings(ctx, id, f, func(s Standing) bool {
+					if records && s.Key.Kernel != "" {
+						s.Record, _ = e.tree.Record(s.Key)
+					}
+					rows = append(rows, s)
+					return true
+				})
+			})
+			for _, s := range rows {
+				if !yield(s) {
+					return
+				}
 			}
 		}
 	}
@@ -165,28 +178,36 @@ func (e *Engine) List(f Filter, kernels []string) []Listing {
 		kernels = []string{""}
 	}
 	var list []Listing
+	glance := state.Glance{Tree: e.tree}
 	for _, id := range e.tree.Modules(f.Module, f.Version) {
-		c := e.tree.Condition(id)
-		if c == state.Hidden {
-			continue
+		var l Listing
+		c := state.Absent
+		glance.At(func() { c, l = e.listing(id, kernels, f.Arch) })
+		if c != state.Hidden && c != state.Absent {
+			list = append(list, l)
 		}
-		l := Listing{ID: id, Broken: c == state.Broken}
-		l.Source, _ = os.Readlink(e.tree.SourceLink(id))
-		var keys []state.Key
-		for _, kernel := range kernels {
-			keys = append(keys, e.tree.Results(id, kernel, f.Arch)...)
-		}
-		for _, k := range slices.Compact(keys) {
-			t := plan.Target{Kernel: k.Kernel, Arch: k.Arch}
-			if e.tree.Installed(k) {
-				l.Installed = append(l.Installed, t)
-			} else {
-				l.Built = append(l.Built, t)
-			}
-		}
-		list = append(list, l)
 	}
 	return list
+}
+
+// listing reads one row of List.
+func (e *Engine) listing(id state.ID, kernels []string, arch string) (state.Condition, Listing) {
+	c := e.tree.Condition(id)
+	l := Listing{ID: id, Broken: c == state.Broken}
+	l.Source, _ = os.Readlink(e.tree.SourceLink(id))
+	var keys []state.Key
+	for _, kernel := range kernels {
+		keys = append(keys, e.tree.Results(id, kernel, arch)...)
+	}
+	for _, k := range slices.Compact(keys) {
+		t := plan.Target{Kernel: k.Kernel, Arch: k.Arch}
+		if e.tree.Installed(k) {
+			l.Installed = append(l.Installed, t)
+		} else {
+			l.Built = append(l.Built, t)
+		}
+	}
+	return c, l
 }
 
 // Config evaluates the conf of a module for a target.

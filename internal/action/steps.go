@@ -111,6 +111,9 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 		w.weak[kernel].Tell(ctx, e.baseEnv(), e.Out, e.Err)
 	}
 	w.table(p, outcomes)
+	if p.Counts(plan.Install) > 0 {
+		e.remindOfKey()
+	}
 	return outcomes, interrupted(ctx, outcomes)
 }
 

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"dkms-go/internal/bundle"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/copytree"
@@ -100,12 +102,10 @@ func (e *Engine) archivePath(c bundle.Contents, archive string) string {
 
 // probe reports why files can't be made in dir.
 func probe(dir string) error {
-	f, err := os.CreateTemp(dir, ".probe-")
-	if err != nil {
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return fmt.Errorf("writing to %s: %w", dir, err)
 	}
-	f.Close()
-	return os.Remove(f.Name())
+	return nil
 }
 
 // LoadTarball adds the module of an archive, with the results that it brings.
@@ -130,14 +130,15 @@ func (e *Engine) LoadTarball(ctx context.Context, archive string, t plan.Target)
 	if err != nil {
 		return err
 	}
-	if e.DryRun || e.tree.Condition(id) == state.Added {
+	if e.DryRun || e.tree.Condition(id) == state.Added && e.arrived != id {
 		return nil
 	}
 	return e.addStep(ctx, id, t, e.Out, e.Err, true)
 }
 
-// unpack brings the source and the results of an archive into the trees. The
-// module itself is left to be added. On an error nothing has changed.
+// unpack brings the source and the results of an archive into the trees. A
+// module that comes with results has then arrived; one of a source alone is left
+// to be added. On an error nothing has changed.
 func (e *Engine) unpack(ctx context.Context, archive string, t plan.Target) (state.ID, error) {
 	if archive == "" || !readable(archive) {
 		return state.ID{}, failf(NoArchive, "there is no archive %q", archive)
@@ -201,8 +202,18 @@ func (e *Engine) unpacked(id state.ID, a *bundle.Archive) error {
 			return fail(NotWritable, err)
 		}
 	}
-	if err := c.Commit(); err != nil {
+	fresh := e.tree.Condition(id) != state.Added
+	if fresh {
+		err = e.registration(c, id, e.tree.Source(id))
+	}
+	if err == nil {
+		err = c.Commit()
+	}
+	if err != nil {
 		return fail(NotWritable, err)
+	}
+	if fresh {
+		e.arrived = id
 	}
 	return nil
 }

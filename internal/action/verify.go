@@ -5,7 +5,6 @@ package action
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"dkms-go/internal/plan"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
+	"dkms-go/internal/trust"
 	"dkms-go/internal/verify"
 )
 
@@ -119,27 +119,24 @@ var kmodLine = sync.OnceValue(func() *regexp.Regexp {
 // maxKmod bounds what is read of kmod, in bytes; it has less than 200 KiB.
 const maxKmod = 8 << 20
 
-// certificates are those of this machine's own keys, as far as they can be read.
-func (e *Engine) certificates() []*x509.Certificate {
-	var list []*x509.Certificate
-	for _, path := range []string{e.Framework.MOKCertificate, filepath.Join(e.Paths.MOKDir, "mok.pub"), filepath.Join(e.Paths.ShimMOKDir, "MOK.der")} {
-		der, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		if cert, err := x509.ParseCertificate(der); err == nil {
-			list = append(list, cert)
-		}
-	}
-	return list
-}
-
 // Verdict is one object of `dkms verify`.
 type Verdict struct {
 	Key state.Key
 	// Installed says that the object is the one in the kernel's tree.
 	Installed bool
 	verify.Report
+	Signing
+}
+
+// Signing is who has signed an object, and what its kernel thinks of it.
+type Signing struct {
+	// Subject is the name in the signer's certificate, "" if that isn't known.
+	Subject string
+	// Trust tells whether the kernel trusts the signer, or an authority that has
+	// issued the certificate in the signature.
+	Trust trust.Verdict
+	// Unsigned is why the object isn't signed, if that was recorded.
+	Unsigned string
 }
 
 // Verify tells of each object of the results that a filter matches whether its
@@ -202,8 +199,9 @@ func (e *Engine) verifyResult(ctx context.Context, k state.Key) ([]Verdict, erro
 		e.verifyPlace(t, m, reports)
 	}
 	var all []Verdict
-	for _, r := range reports {
-		all = append(all, Verdict{Key: k, Installed: installed, Report: r})
+	for i := range reports {
+		all = append(all, Verdict{k, installed, reports[i], e.verifySigner(t, &reports[i], record.Unsigned)})
+		all[i].Report = reports[i]
 	}
 	return all, nil
 }

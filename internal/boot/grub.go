@@ -3,6 +3,7 @@
 package boot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -207,10 +208,31 @@ func blsMenu(p host.Paths) ([]*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(found, func(a, b blsEntry) int { return vercmp.Natural(b.id, a.id) })
+	slices.SortStableFunc(found, func(a, b blsEntry) int { return compareNames(b.file, a.file) })
 	menu := make([]*entry, len(found))
 	for i, e := range found {
 		menu[i] = &entry{title: e.title, id: strings.TrimSuffix(e.file, ".conf"), image: e.linux, version: e.version}
 	}
 	return menu, nil
+}
+
+// compareNames compares names of entries as blscfg does: as names of packages,
+// name-version-release, part by part.
+func compareNames(a, b string) int {
+	cut := func(s string) (parts [3]string) {
+		s = strings.TrimSuffix(s, ".conf")
+		rest := []string{}
+		for range 2 {
+			i := strings.LastIndexByte(s, '-')
+			if i < 0 {
+				break
+			}
+			s, rest = s[:i], append([]string{s[i+1:]}, rest...)
+		}
+		parts[0] = s
+		copy(parts[1:], rest)
+		return parts
+	}
+	x, y := cut(a), cut(b)
+	return cmp.Or(vercmp.RPM(x[0], y[0], '+'), vercmp.RPM(x[1], y[1], '+'), vercmp.RPM(x[2], y[2], '+'))
 }

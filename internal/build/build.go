@@ -248,7 +248,7 @@ func (w *work) postBuild(ctx context.Context) error {
 	return w.hookScript(ctx, PostBuild, w.Conf.PostBuild)
 }
 
-// settle puts the log into the result.
+// settle puts what POST_BUILD added to the log into the result.
 func (w *work) settle(context.Context) error {
 	text, err := w.log.text()
 	if err != nil {

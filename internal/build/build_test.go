@@ -436,7 +436,7 @@ func TestSigning(t *testing.T) {
 	key, cert, signer := keyPair(t)
 	b := newBench(t)
 	b.Conf.Objects[0].Strip = true
-	b.Finish.Sign, b.Finish.Signer, b.Finish.Compression = &mok.Plan{Hash: "sha256", Key: key, Cert: cert}, signer, ko.XZ
+	b.Finish.Sign, b.Finish.Compression = &mok.Plan{Hash: "sha256", Key: key, Cert: cert, Signer: signer}, ko.XZ
 	b.must()
 	data, err := ko.Read(b.result("module/a.ko.xz"))
 	if err != nil {
@@ -459,7 +459,7 @@ func TestSigning(t *testing.T) {
 	tool := b.root + "/sign file"
 	put(t, tool, "#!/bin/sh\nprintf '|%s' \"$1\" \"$2\" \"$3\" >> \"$4\"\ngrep -q debug_info \"$4\" && echo unstripped >> \"$4\"\nexit 0\n", 0o755)
 	b.Conf.Objects[0].Strip = true
-	b.Finish.Sign, b.Finish.External = &mok.Plan{Hash: "sha512", SignFile: tool, Key: "pkcs11:x", Cert: "c"}, true
+	b.Finish.Sign = &mok.Plan{Hash: "sha512", SignFile: tool, Key: "pkcs11:x", Cert: "c"}
 	b.must()
 	if got := read(t, b.result("module/a.ko")); !strings.HasSuffix(got, "|sha512|pkcs11:x|c") {
 		t.Errorf("ends %q", got[len(got)-40:])
@@ -468,9 +468,9 @@ func TestSigning(t *testing.T) {
 	// A failing tool is told; the object stays unsigned.
 	b = newBench(t)
 	put(t, b.root+"/tool", "#!/bin/sh\necho no token >&2\nexit 1\n", 0o755)
-	b.Finish.Sign, b.Finish.External = &mok.Plan{Hash: "sha512", SignFile: b.root + "/tool"}, true
+	b.Finish.Sign = &mok.Plan{Hash: "sha512", SignFile: b.root + "/tool"}
 	b.must()
-	if r, _ := b.Tree.Record(b.Key); r.Signed || !strings.Contains(b.errw.String(), "stays unsigned") || !strings.Contains(b.errw.String(), "no token") {
+	if r, _ := b.Tree.Record(b.Key); r.Signed || !strings.Contains(r.Unsigned, "tool") || !strings.Contains(b.errw.String(), "stays unsigned") || !strings.Contains(b.errw.String(), "no token") {
 		t.Errorf("%+v %s", r, b.errw.String())
 	}
 }
@@ -538,7 +538,6 @@ func TestRoomSideBySide(t *testing.T) {
 	}
 	b := newBench(t)
 	room := NewRoom(b.Tree, b.Key.ID, 3)
-	put(t, b.root+"/tree/m/1/.build-gone-x/file", "a killed build's")
 	server, err := jobserver.New(4, "")
 	if err != nil {
 		t.Fatal(err)

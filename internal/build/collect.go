@@ -58,7 +58,27 @@ func (w *work) place(ctx context.Context) error {
 	if err := w.writeRecord(); err != nil {
 		return err
 	}
+	if err := w.stageLog(); err != nil {
+		return err
+	}
 	return w.change.Commit()
+}
+
+// stageLog puts the log so far into the result and beside it.
+func (w *work) stageLog() (err error) {
+	if w.log != nil {
+		w.product.Log, err = w.log.text()
+	}
+	if err == nil {
+		err = w.write("log/make.log", w.product.Log)
+	}
+	if err == nil {
+		err = w.change.StageFile(w.Tree.KeptLog(w.Key), w.product.Log, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("keeping make.log: %w", err)
+	}
+	return nil
 }
 
 // keepPlaced hands the list of what is installed on to a result that takes the
@@ -93,7 +113,10 @@ func (w *work) object(made Object, data finished) error {
 	}
 	w.files = append(w.files, verify.File{Name: file, Path: filepath.Join(w.Tree.Objects(w.Key), file), Data: data.file, Object: data.object})
 	sum := sha256.Sum256(data.file)
-	w.record.Signed = w.record.Signed || data.signed
+	w.record.Signed = w.record.Signed || w.Finish.Sign != nil && data.unsigned == ""
+	if w.record.Unsigned == "" {
+		w.record.Unsigned = data.unsigned
+	}
 	w.record.Objects = append(w.record.Objects, state.ObjectEntry{
 		Index: made.Index, Name: o.Dest, File: file, Location: o.DestDir, SHA256: hex.EncodeToString(sum[:]),
 		Vermagic: strings.TrimSpace(info.Vermagic()), SrcVersion: info.SrcVersion(),

@@ -23,11 +23,11 @@ type Finish struct {
 	// only it handles, or for every object if Clang is set.
 	Strip string
 	Clang bool
-	// Sign is nil when objects aren't signed. External makes Sign.SignFile
-	// do it; otherwise it is done here, byte for byte as that would.
-	Sign     *mok.Plan
-	Signer   *ko.Signer
-	External bool
+	// Sign is nil when objects aren't signed. Without a Signer in it, its
+	// SignFile does it; otherwise it is done here, byte for byte as that would.
+	Sign *mok.Plan
+	// Unsigned says why Sign is nil.
+	Unsigned string
 	// Compression is what the kernel's own objects have. Compressor, if
 	// set, is a command line to use because the user gave options for it.
 	Compression ko.Compression
@@ -39,7 +39,8 @@ type finished struct {
 	object []byte // uncompressed
 	file   []byte // as kept
 	suffix string
-	signed bool
+	// unsigned says why it isn't signed, "" if it is.
+	unsigned string
 }
 
 // all finishes the objects of a build, in their order: as many at a time as
@@ -47,7 +48,7 @@ type finished struct {
 // belong to this thread (run.Private).
 func (f Finish) all(ctx context.Context, w *work, made []Object) []finished {
 	done := make([]finished, len(made))
-	if f.Sign != nil && f.External || len(f.Compressor) > 0 {
+	if f.Sign != nil && f.Sign.Signer == nil || len(f.Compressor) > 0 {
 		for i, o := range made {
 			done[i] = f.finish(ctx, w, o)
 		}
@@ -71,15 +72,16 @@ func (f Finish) all(ctx context.Context, w *work, made []Object) []finished {
 // finish signs and compresses an object. What can't be signed or compressed is
 // kept as it is.
 func (f Finish) finish(ctx context.Context, w *work, made Object) finished {
-	out := finished{object: made.Data, file: made.Data}
+	out := finished{object: made.Data, file: made.Data, unsigned: f.Unsigned}
 	shown := filepath.Join(w.Tree.Build(w.Key.ID), made.Path)
 	if f.Sign != nil {
 		fmt.Fprintf(w.Out, "Signing module %s\n", shown)
 		signed, err := f.sign(ctx, w, made)
 		if err != nil {
 			fmt.Fprintf(w.Err, "Warning: %s stays unsigned: %v\n", shown, err)
+			out.unsigned = err.Error()
 		} else {
-			out.object, out.file, out.signed = signed, signed, true
+			out.object, out.file = signed, signed
 		}
 	}
 	packed, err := f.compress(ctx, w, out.object)
@@ -101,12 +103,15 @@ func (f Finish) strip(ctx context.Context, w *work, made Object) ([]byte, error)
 }
 
 func (f Finish) sign(ctx context.Context, w *work, made Object) ([]byte, error) {
-	if !f.External {
-		return ko.Sign(made.Data, f.Signer, f.Sign.Hash)
+	if f.Sign.Signer != nil {
+		return ko.Sign(made.Data, f.Sign.Signer, f.Sign.Hash)
 	}
 	return w.apart(made, func(path string) error {
 		var said strings.Builder
-		c := run.Cmd{Argv: []string{f.Sign.SignFile, f.Sign.Hash, f.Sign.Key, f.Sign.Cert, path}, Dir: filepath.Dir(path), Env: w.Env, Stdout: &said, Stderr: &said}
+		c := run.Cmd{
+			Argv: []string{f.Sign.SignFile, f.Sign.Hash, f.Sign.Key, f.Sign.Cert, path}, Dir: filepath.Dir(path), Stdout: &said, Stderr: &said,
+			Env: append(w.Env[:len(w.Env):len(w.Env)], f.Sign.Environ...), Session: true,
+		}
 		if err := c.Run(ctx); err != nil {
 			return fmt.Errorf("%w\n%s", err, strings.TrimSpace(said.String()))
 		}

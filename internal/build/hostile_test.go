@@ -86,7 +86,7 @@ func TestToolsWorkApart(t *testing.T) {
 	put(t, b.root+"/tool", "#!/bin/sh\nfor f; do :; done\nln -sf "+victim+" "+b.Tree.Build(b.Key.ID)+"/a.ko\nprintf signed >>\"$f\"\n", 0o755)
 	b.Conf.Objects[0].Strip = true
 	b.Finish.Clang, b.Finish.Strip = true, b.root+"/tool"
-	b.Finish.Sign, b.Finish.External = &mok.Plan{Hash: "sha512", SignFile: b.root + "/tool"}, true
+	b.Finish.Sign = &mok.Plan{Hash: "sha512", SignFile: b.root + "/tool"}
 	b.must()
 	if got := read(t, victim); got != "victim" {
 		t.Errorf("written through a link: %q", got[:min(len(got), 50)])

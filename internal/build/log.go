@@ -187,10 +187,18 @@ func (w *work) cmd(line string) run.Cmd {
 // ended, how to run it again.
 func (w *work) failed(ctx context.Context, stage Stage, what, line string, err error) error {
 	cause := fmt.Errorf("%s: exit status %d", what, run.Code(err))
+	var exit *run.ExitError
+	if !errors.As(err, &exit) { // it was not even started, or its log can't be written
+		cause = fmt.Errorf("%s: %w", what, err)
+	}
 	if over := stopped(ctx, err); over != nil {
 		cause = fmt.Errorf("%s: %w", what, over)
 	}
-	return &Failure{Stage: stage, Status: run.Code(err), Err: cause, Log: w.logPath(), Replay: w.cmd(line).Replay()}
+	f := &Failure{Stage: stage, Status: run.Code(err), Err: cause, Log: w.logPath()}
+	if exit != nil {
+		f.Replay = w.cmd(line).Replay()
+	}
+	return f
 }
 
 // quote makes s one word for a shell.

@@ -137,6 +137,7 @@ func (s *sideBySide) wait() { s.all.Wait() }
 func (j Job) Restore(ctx context.Context, room *Room, p Product, origin, heading string) error {
 	w := &work{Job: j, begun: time.Now(), record: j.Inputs, product: p, origin: origin}
 	w.record.Make, w.record.Compiler = p.Record.Make, p.Record.Compiler
+	w.product.Log = append([]byte(heading), p.Log...)
 	var err error
 	if w.dir, err = os.MkdirTemp(j.Paths.Temp, "dkms-"); err != nil {
 		return fmt.Errorf("preparing the result: %w", err)
@@ -149,8 +150,7 @@ func (j Job) Restore(ctx context.Context, room *Room, p Product, origin, heading
 	if err != nil {
 		return err
 	}
-	log := append([]byte(heading), p.Log...)
-	return errors.Join(w.Tree.WriteLog(w.Key, log), w.Tree.KeepLog(w.Key, log), room.Spare())
+	return room.Spare()
 }
 
 // Try builds and returns the product; the result in the tree stays as it is, and

@@ -19,6 +19,8 @@ import (
 // it: each then works in a directory of its own, bound to that path in a mount
 // namespace of its own; where that isn't allowed they take turns.
 type Room struct {
+	tree    state.Tree
+	id      state.ID
 	path    string
 	several bool // more than one build will use it
 	shared  bool // at the same time
@@ -31,7 +33,7 @@ type Room struct {
 
 // NewRoom returns the build directory of a module that users builds will use.
 func NewRoom(tree state.Tree, id state.ID, users int) *Room {
-	return &Room{path: tree.Build(id), users: users, several: users > 1, shared: users > 1 && run.CanPrivate()}
+	return &Room{tree: tree, id: id, path: tree.Build(id), users: users, several: users > 1, shared: users > 1 && run.CanPrivate()}
 }
 
 // with calls fn with the build directory in place, where commands see view. A
@@ -41,14 +43,16 @@ func (r *Room) with(k state.Key, view run.View, fn func(dir string) error) error
 	if !r.shared {
 		r.turn.Lock()
 		defer r.turn.Unlock()
-		err := run.Private(view, func() error { return fn(r.path) })
-		return errors.Join(err, r.leave(r.path, err))
 	}
-	own := filepath.Join(filepath.Dir(r.path), ownPrefix+k.Kernel+"-"+k.Arch)
-	for _, dir := range []string{r.path, own} {
+	own := r.tree.OwnBuild(k)
+	for _, dir := range []string{own, r.path} { // own first: it tells that the other is in use
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("making the build directory: %w", err)
 		}
+	}
+	if !r.shared {
+		err := run.Private(view, func() error { return fn(r.path) })
+		return errors.Join(err, r.leave(r.path, err), os.RemoveAll(own))
 	}
 	view.Binds = []run.Bind{{Source: own, Target: r.path}}
 	err := run.Private(view, func() error { return fn(r.path) })
@@ -99,12 +103,10 @@ func (r *Room) leave(dir string, failure error) error {
 	return errors.Join(err, r.sweep())
 }
 
-// ownPrefix begins the names of the directories of builds side by side.
-const ownPrefix = ".build-"
-
-// sweep removes what killed builds have left beside the build directory.
+// sweep removes what builds that could not be ended, as on a full disk, have left
+// beside the build directory.
 func (r *Room) sweep() (err error) {
-	left, _ := filepath.Glob(filepath.Join(filepath.Dir(r.path), ownPrefix+"*"))
+	left, _ := filepath.Glob(r.tree.OwnBuild(state.Key{ID: r.id, Kernel: "*", Arch: "*"}))
 	for _, dir := range left {
 		err = errors.Join(err, untrusted.RemoveAll(dir))
 	}

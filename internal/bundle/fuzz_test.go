@@ -3,13 +3,19 @@
 package bundle
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
 
+// FuzzExtract unpacks archives: nothing leaves the directory, and what GNU tar lists
+// is there.
 func FuzzExtract(f *testing.F) {
 	f.Add(pack(f, conf, dir("a/"), sym("a/l", "../dkms.conf"), hard("h", "dkms.conf")))
 	f.Add(pack(f, dir("./dkms_main_tree/"), file("./dkms_main_tree/6.1/x86/module/m.ko", "x"), file("./dkms_source_tree/dkms.conf", "x")))
@@ -31,6 +37,7 @@ func FuzzExtract(f *testing.F) {
 			t.Error(err)
 		}
 		checkTame(t, a)
+		asTar(t, data, a)
 	})
 }
 
@@ -66,5 +73,38 @@ func checkTame(t *testing.T, a *Archive) {
 			}
 			return nil
 		}))
+	}
+}
+
+// asTar holds what was unpacked against the list that GNU tar shows of the archive,
+// where it takes it for sound.
+func asTar(t *testing.T, data []byte, a *Archive) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "archive")
+	check(t, os.WriteFile(name, data, 0o600))
+	out, err := exec.Command("tar", "--list", "--verbose", "--numeric-owner", "--quoting-style=escape", "--file", name).CombinedOutput()
+	if err != nil {
+		return
+	}
+	// Of each line: type and mode, owner, size, date, time, name.
+	line := regexp.MustCompile(`^(.)\S* +\S+ +(\S+) +\S+ +\S+ (.*)$`)
+	sizes := map[string]string{}
+	for _, l := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
+		m := line.FindStringSubmatch(l)
+		if m == nil || strings.Contains(m[3], `\`) {
+			return // a warning, or a name that tar writes otherwise
+		}
+		switch m[1] {
+		case "-":
+			sizes[path.Clean(m[3])] = m[2] // the last of a name counts
+		default:
+			delete(sizes, path.Clean(m[3]))
+		}
+	}
+	for name, size := range sizes {
+		info, err := os.Lstat(filepath.Join(a.Dir, name))
+		if err != nil || !info.Mode().IsRegular() || fmt.Sprint(info.Size()) != size {
+			t.Errorf("%s: %v %v, tar has %s bytes", name, info, err, size)
+		}
 	}
 }

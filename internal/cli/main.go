@@ -273,6 +273,9 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 	if _, ok := conf.ParseSize(fw.Vars.Get("result_cache_size")); !ok && fw.Vars.Get("result_cache_size") != "" {
 		fmt.Fprintf(c.io.Err, "Warning: result_cache_size is %q in framework.conf, which is no number of bytes such as 500M; using %s\n", fw.Vars.Get("result_cache_size"), conf.DefaultCacheSize)
 	}
+	if _, ok := conf.ParseSeconds(fw.Vars.Get("hook_lock_timeout")); !ok && fw.Vars.Get("hook_lock_timeout") != "" {
+		fmt.Fprintf(c.io.Err, "Warning: hook_lock_timeout is %q in framework.conf, which is no number of seconds; using %s\n", fw.Vars.Get("hook_lock_timeout"), conf.DefaultHookLockTimeout)
+	}
 	err = jobs(a, &s, c.io.Err)
 	if err == nil && a.kernelTree != "" {
 		err = takeTree(a, &s)

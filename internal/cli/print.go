@@ -126,6 +126,7 @@ type statusItem struct {
 	Origin    string              `json:"origin,omitempty"`
 	Built     string              `json:"built_at,omitempty"`
 	Signed    *bool               `json:"signed,omitempty"`
+	Unsigned  string              `json:"unsigned,omitempty"`
 	Objects   []state.ObjectEntry `json:"objects,omitempty"`
 }
 
@@ -197,6 +198,7 @@ func itemOf(s action.Standing) statusItem {
 	}
 	if s.Record.Format != 0 {
 		item.Origin, item.Signed, item.Objects = s.Record.Origin, &s.Record.Signed, s.Record.Objects
+		item.Unsigned = s.Record.Unsigned
 		item.Built = s.Record.Built.Format("2006-01-02T15:04:05Z07:00")
 	}
 	return item

@@ -186,6 +186,11 @@ var verbTable = []Verb{
 		run: cacheVerb,
 	},
 	{
+		Name: "key", Words: true, Kernelless: true, Usage: "status|generate|enrol [-k <kernel>]", Help: "tell of the signing key whether the kernel trusts it, make it, or enrol it",
+		Options: with(kernelOptions, []string{"--json", "--dry-run"}), Codes: []action.Reason{action.NotRoot, action.NotWritable, action.KeyFailed, action.BadConf, action.EmptyKernel, action.NotTrusted},
+		run: keyVerb,
+	},
+	{
 		Name: "hook", Raw: true, Kernelless: true, Usage: "<name> [<argument>]...", Help: "do the work of a package manager's hook", More: hookHelp,
 		Codes: []action.Reason{action.NotRoot, action.NoModule, action.BadName, action.AutoinstallFailed, action.HookFailed},
 		run:   hook,

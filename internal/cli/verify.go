@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"dkms-go/internal/action"
+	"dkms-go/internal/trust"
 )
 
 // VerifySchema names the form of `verify --json`.
@@ -31,6 +32,11 @@ type verifyItem struct {
 	Vermagic   string        `json:"vermagic,omitempty"`
 	SrcVersion string        `json:"srcversion,omitempty"`
 	Signer     string        `json:"signer,omitempty"`
+	SignerKey  string        `json:"signer_key,omitempty"`
+	Subject    string        `json:"signer_subject,omitempty"`
+	Trusted    string        `json:"trusted,omitempty"`
+	TrustedWhy string        `json:"trusted_why,omitempty"`
+	Unsigned   string        `json:"unsigned,omitempty"`
 	Against    []string      `json:"against"`
 	Unchecked  []string      `json:"unchecked"`
 	Problems   []problemItem `json:"problems"`
@@ -103,11 +109,29 @@ func verifyLine(v action.Verdict) string {
 			against = strings.Join(v.Against, ", ")
 		}
 		notes = slices.Insert(notes, 0, "held against "+against)
-		if v.Signer != "" {
-			notes = append(notes, "signed by "+v.Signer)
-		}
+		notes = append(notes, signerNote(v)...)
 	}
 	return fmt.Sprintf("%s, %s, %s: %s: %s (%s)", v.Key.ID, v.Key.Kernel, v.Key.Arch, v.Name, word, strings.Join(notes, "; "))
+}
+
+// signerNote tells who has signed an object, and what its kernel thinks of it.
+func signerNote(v action.Verdict) []string {
+	if v.Signature == nil {
+		if v.Unsigned != "" {
+			return []string{"not signed: " + v.Unsigned}
+		}
+		return nil
+	}
+	text := fmt.Sprintf("signed by %s, key %s", v.Signer, v.Signature.KeyID)
+	if word := trustWord(v.Trust.Answer); v.Trust.Why != "" {
+		text += ": " + word + ", " + v.Trust.Why
+	}
+	return []string{text}
+}
+
+// trustWord is how verify names an answer.
+func trustWord(a trust.Answer) string {
+	return map[trust.Answer]string{trust.Yes: "trusted", trust.No: "not trusted", trust.Unknown: "can't tell"}[a]
 }
 
 func verifyJSON(v action.Verdict) verifyItem {
@@ -116,6 +140,13 @@ func verifyJSON(v action.Verdict) verifyItem {
 		Name: v.Name, Path: v.Path, OK: !v.Refused(), Vermagic: strings.TrimSpace(v.Vermagic), SrcVersion: v.SrcVersion, Signer: v.Signer,
 		Against: list0(v.Against), Unchecked: list0(v.Unchecked), Problems: []problemItem{},
 	}
+	if v.Signature != nil {
+		item.SignerKey, item.Subject = v.Signature.KeyID, v.Subject
+	}
+	if v.Trust.Why != "" {
+		item.Trusted, item.TrustedWhy = v.Trust.Answer.String(), v.Trust.Why
+	}
+	item.Unsigned = v.Unsigned
 	for _, p := range v.Problems {
 		item.Problems = append(item.Problems, problemItem{string(p.Code), p.Refuse, p.Text})
 	}

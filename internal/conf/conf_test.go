@@ -101,7 +101,7 @@ func TestStderrIsShownOnce(t *testing.T) {
 		l, ksd := testLoader(t)
 		var stderr bytes.Buffer
 		l.Stderr = &stderr
-		load(t, l, ksd, minimal+"echo out; echo err >&2; echo extern | cat >&2", p)
+		load(t, l, ksd, minimal+"echo out; echo err >&2; cat <<<extern >&2", p)
 		if got := stderr.String(); got != "err\nextern\n" {
 			t.Errorf("policy %d: got %q", p, got)
 		}
@@ -243,68 +243,6 @@ func TestApplies(t *testing.T) {
 			}
 		})
 	}
-}
-
-// FuzzLoad feeds confs to the Go interpreter, which must end without a panic.
-func FuzzLoad(f *testing.F) {
-	for _, path := range constructs(f) {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(string(data))
-	}
-	l, ksd := testLoader(f)
-	file := filepath.Join(ksd, "dkms.conf")
-	f.Fuzz(func(t *testing.T, text string) {
-		if strings.Contains(text, "{") && strings.Contains(text, "..") || len(text) > 4096 {
-			return // brace ranges may be as large as memory
-		}
-		writeFile(t, file, text)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		r := request(ksd, file, testKernels[0])
-		r.Policy = NoExec
-		m, err := l.Load(ctx, r)
-		if m == nil && err == nil {
-			t.Error("neither module nor error")
-		}
-	})
-}
-
-// FuzzMatches checks that any expression is either translated or refused.
-func FuzzMatches(f *testing.F) {
-	for _, p := range []string{"^(5|6)\\.[^0-9]{1,2}$", "[]-]", "[[:digit:]", "a{,3}*", "(|)"} {
-		f.Add(p, "6.1.0")
-	}
-	f.Fuzz(func(_ *testing.T, pattern, s string) { matches(pattern, s) })
-}
-
-// FuzzUnquote compares the short cut of the second evaluation with the
-// interpreter.
-func FuzzUnquote(f *testing.F) {
-	for _, s := range []string{`a\.b`, `x$|y$)`, `\\\$a`, `a\`, "$ 1", `"`} {
-		f.Add(s)
-	}
-	l, _ := testLoader(f)
-	f.Fuzz(func(t *testing.T, text string) {
-		short, ok := unquote(text)
-		if !ok || strings.ContainsAny(text, "\r\n\x00") || !isPrintable(text) {
-			return
-		}
-		e := l.newEvaluation([]string{"MAKE"}, nil)
-		s := &session{evaluation: e, stderr: &bytes.Buffer{}, out: &outcome{vars: Vars{}}}
-		if err := s.secondShell(t.Context(), []assign{{name: "MAKE", value: text}}); err != nil {
-			t.Fatal(err)
-		}
-		if got := s.out.vars.Get("MAKE"); got != short {
-			t.Errorf("%q: short cut gives %q, the interpreter %q", text, short, got)
-		}
-	})
-}
-
-func isPrintable(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }
 
 func BenchmarkLoad(b *testing.B) {

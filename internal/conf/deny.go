@@ -58,6 +58,9 @@ func carriageReturns(text string) bool {
 
 // nodeDiffers judges one node; inFunc says that it is in a function.
 func (s *script) nodeDiffers(n syntax.Node, inFunc bool) string {
+	if reason := asideReason(n); reason != "" {
+		return reason
+	}
 	switch n := n.(type) {
 	case *syntax.CallExpr:
 		return callDiffers(n)
@@ -67,10 +70,6 @@ func (s *script) nodeDiffers(n syntax.Node, inFunc bool) string {
 		return s.paramDiffers(n)
 	case *syntax.Redirect:
 		return redirectDiffers(n)
-	case *syntax.ProcSubst:
-		if n.Op == syntax.CmdOut {
-			return ">(command)"
-		}
 	case *syntax.UnaryTest:
 		if n.Op == syntax.TsVarSet || n.Op == syntax.TsOptSet || n.Op == syntax.TsRefVar {
 			return "[[ " + n.Op.String() + " ]]"
@@ -79,9 +78,20 @@ func (s *script) nodeDiffers(n syntax.Node, inFunc bool) string {
 		if n.Select {
 			return "select"
 		}
-	case *syntax.BinaryCmd:
-		if n.Op == syntax.Pipe || n.Op == syntax.PipeAll {
-			return pipeDiffers(n.Y)
+		if _, ok := n.Loop.(*syntax.CStyleLoop); ok {
+			return "for ((…))" // the interpreter ends it with a command that fails
+		}
+	case *syntax.ArrayElem:
+		if n.Index != nil && escapes(n.Value) {
+			return "unquoted backslash"
+		}
+	case *syntax.ArithmExp, *syntax.ArithmCmd:
+		if expands(n) {
+			return "expansion in arithmetic" // it may be empty, which bash takes for an error
+		}
+	case *syntax.SglQuoted:
+		if n.Dollar && strings.Contains(n.Value, `\c`) {
+			return `$'\c…'`
 		}
 	case *syntax.CaseClause:
 		if escapes(n.Word) {
@@ -153,26 +163,23 @@ func callDiffers(n *syntax.CallExpr) string {
 	return ""
 }
 
-// pipeDiffers judges the last command of a pipe: bash runs it in a subshell,
-// the interpreter in the shell itself.
-func pipeDiffers(last *syntax.Stmt) string {
-	call, ok := last.Cmd.(*syntax.CallExpr)
-	if !ok || len(call.Args) == 0 {
-		return "compound command in a pipe"
-	}
-	name := call.Args[0].Lit()
-	if name == "" || interp.IsBuiltin(name) && !slices.Contains([]string{"echo", "printf", "true", "false", "test", "["}, name) {
-		return "builtin in a pipe"
-	}
-	return ""
-}
-
 // escapes reports a backslash outside quotes.
 func escapes(w *syntax.Word) bool {
 	return w != nil && slices.ContainsFunc(w.Parts, func(p syntax.WordPart) bool {
 		lit, ok := p.(*syntax.Lit)
 		return ok && strings.Contains(lit.Value, `\`)
 	})
+}
+
+// expands reports an expansion of a variable below n, other than that to its length.
+func expands(n syntax.Node) bool {
+	found := false
+	syntax.Walk(n, func(n syntax.Node) bool {
+		p, ok := n.(*syntax.ParamExp)
+		found = found || ok && !p.Length
+		return true
+	})
+	return found
 }
 
 // literal returns the literal parts of a word.
@@ -201,11 +208,15 @@ func declDiffers(n *syntax.DeclClause, inFunc bool) string {
 		return "readonly" // a later assignment ends the file in bash
 	}
 	for _, a := range n.Args {
+		if a.Index != nil {
+			return n.Variant.Value + " of an element" // no name for bash
+		}
 		if a.Name != nil || a.Value == nil {
 			continue
 		}
 		flags := literal(a.Value)
-		if strings.HasPrefix(flags, "-") && strings.Trim(flags[1:], "axg") != "" || strings.HasPrefix(flags, "+") {
+		known := map[string]string{"declare": "axg", "typeset": "axg", "local": "ax"}[n.Variant.Value]
+		if strings.HasPrefix(flags, "-") && strings.Trim(flags[1:], known) != "" || strings.HasPrefix(flags, "+") {
 			return n.Variant.Value + " " + flags
 		}
 	}
@@ -226,7 +237,7 @@ func (s *script) paramDiffers(n *syntax.ParamExp) string {
 		}
 	case strings.HasPrefix(name, "BASH"), slices.Contains([]string{
 		"FUNCNAME", "PIPESTATUS", "SHELLOPTS", "HOSTNAME", "HOSTTYPE", "MACHTYPE", "OSTYPE", "GROUPS", "GID",
-		"EPOCHSECONDS", "EPOCHREALTIME", "SECONDS", "COPROC", "LINENO", "-", "_", "!",
+		"EPOCHSECONDS", "EPOCHREALTIME", "SECONDS", "COPROC", "LINENO", "-", "_", "!", "$",
 	}, name):
 		return "$" + name
 	}
@@ -240,6 +251,9 @@ func (s *script) paramDiffers(n *syntax.ParamExp) string {
 		if n.Index != nil && strings.Trim(s.source(n.Index), "@*") == "" {
 			return "operator on a whole array"
 		}
+	}
+	if n.Repl != nil && strings.IndexAny(s.source(n.Repl.Orig), "#%") == 0 {
+		return "replacement at an end"
 	}
 	if (n.Repl != nil || n.Exp != nil) && extended(s.source(n)) {
 		return "extended glob in an expansion"

@@ -139,7 +139,8 @@ func (b *bounded) Write(p []byte) (int, error) {
 func (b *bounded) complains() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, word := range []string{"unsupported", "unhandled", "not supported", "not implemented", "division by zero"} {
+	for _, word := range []string{"unsupported", "unhandled", "not supported", "not implemented", "division by zero", "indirect expansion",
+		"subscript", "negative ", "exponent ", "would exceed", "extended glob", "invalid format", "readonly"} {
 		if bytes.Contains(b.data, []byte(word)) {
 			return true
 		}

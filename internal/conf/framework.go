@@ -35,6 +35,10 @@ type Framework struct {
 	// SignFile, MOKSigningKey and MOKCertificate are the signing tool and its
 	// arguments.
 	SignFile, MOKSigningKey, MOKCertificate string
+	// MOKCACertificate is the certificate of the authority that has issued
+	// MOKCertificate; if set, signatures hold the latter. MOKPassphraseFile has the
+	// passphrase of the key, or the PIN of its token, on its first line.
+	MOKCACertificate, MOKPassphraseFile string
 	// TrySignModules is "true", "false" or "not_in_chroot" (also the default).
 	TrySignModules string
 	// Policy is failure_policy: what holds for modules that don't say: Optional by
@@ -45,6 +49,10 @@ type Framework struct {
 	// ResultCache is the bound of the result cache in bytes: result_cache_size,
 	// 0 for result_cache=off. A size that can't be understood is the default.
 	ResultCache int64
+	// HookLockTimeout is how long a package manager's hook waits for another dkms:
+	// hook_lock_timeout, 0 for no bound. What is no number of seconds is the
+	// default.
+	HookLockTimeout time.Duration
 	// Confine says how builds are confined: ConfineOn by default, also for a word
 	// that isn't known; ConfineOff or ConfineRequire.
 	Confine string
@@ -65,8 +73,9 @@ func frameworkNames() []string {
 		"source_tree", "dkms_tree", "install_tree", "tmp_location",
 		"verbose", "symlink_modules", "autoinstall_all_kernels", "modprobe_on_install", "parallel_jobs",
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
-		"sign_file", "mok_signing_key", "mok_certificate", "try_sign_modules",
+		"sign_file", "mok_signing_key", "mok_certificate", "mok_ca_certificate", "mok_passphrase_file", "try_sign_modules",
 		"failure_policy", "boot_gate", "initramfs", "module_index", "result_cache", "result_cache_size",
+		"hook_lock_timeout",
 		"confine", "build_time_limit", "build_process_limit", "build_file_limit", "build_memory_limit", "build_disk_reserve",
 	}
 }
@@ -233,9 +242,10 @@ func newFramework(v Vars) Framework {
 		CompressZstdOpts: v.Get("compress_zstd_opts"), BuildEnvironment: v.Get("build_environment"),
 		PostTransaction: v.Get("post_transaction"), SignFile: v.Get("sign_file"),
 		MOKSigningKey: v.Get("mok_signing_key"), MOKCertificate: v.Get("mok_certificate"),
+		MOKCACertificate: v.Get("mok_ca_certificate"), MOKPassphraseFile: v.Get("mok_passphrase_file"),
 		TrySignModules: v.Get("try_sign_modules"), Vars: v,
 		Policy: policy, BootGate: v.Get("boot_gate") == "on", Initramfs: v.Get("initramfs") != "off",
-		ResultCache: cacheBound(v), Confine: confine(v.Get("confine")),
+		ResultCache: cacheBound(v), HookLockTimeout: hookLockTimeout(v), Confine: confine(v.Get("confine")),
 		BuildTime:      time.Duration(limit(v, "build_time_limit", DefaultBuildTime)) * time.Second,
 		BuildProcesses: int(min(limit(v, "build_process_limit", DefaultBuildProcesses), math.MaxInt32)),
 		BuildFile:      limit(v, "build_file_limit", DefaultBuildFile),
@@ -257,6 +267,25 @@ func cacheBound(v Vars) int64 {
 		n, _ = ParseSize(DefaultCacheSize)
 	}
 	return n
+}
+
+// DefaultHookLockTimeout is hook_lock_timeout where framework.conf doesn't set it: a
+// package manager that waits longer looks as if it hung, and most builds take less.
+const DefaultHookLockTimeout = "600"
+
+// hookLockTimeout returns how long a hook waits for another dkms.
+func hookLockTimeout(v Vars) time.Duration {
+	d, ok := ParseSeconds(v.Get("hook_lock_timeout"))
+	if !ok {
+		d, _ = ParseSeconds(DefaultHookLockTimeout)
+	}
+	return d
+}
+
+// ParseSeconds reads a whole number of seconds.
+func ParseSeconds(text string) (d time.Duration, ok bool) {
+	n, err := strconv.ParseUint(text, 10, 31)
+	return time.Duration(n) * time.Second, err == nil
 }
 
 // ParseSize reads a number of bytes, which may end in K, M, G or T for powers of

@@ -148,6 +148,9 @@ func (s *session) secondShell(ctx context.Context, raw []assign) error {
 	if err != nil {
 		return err
 	}
+	if reason := withoutAside(whole.stmts); reason != "" {
+		s.out.note(reason)
+	}
 	unescape(whole.stmts)
 	if err := run(ctx, r, &syntax.File{Name: "dkms", Stmts: whole.stmts}); err != nil {
 		return err

@@ -31,6 +31,7 @@ type session struct {
 	policy Policy
 	stderr io.Writer
 	out    *outcome
+	calls  int // of functions, eval and source
 }
 
 // evaluateGo runs e in the Go interpreter.
@@ -69,7 +70,14 @@ func (s *session) first(ctx context.Context, sc *script) ([]assign, error) {
 		return nil, err
 	}
 	file := &syntax.File{Name: "dkms", Stmts: sc.stmts}
-	if sc.returnsAtTop() {
+	returns := sc.returnsAtTop()
+	if reason := withoutAside(file.Stmts); reason != "" {
+		s.out.note(reason)
+		if returns {
+			return nil, nil // what is served is the text
+		}
+	}
+	if returns {
 		// Only a sourced file may return: the open handler serves it.
 		file.Stmts = parseScript("", ". "+quote(sc.path)).stmts
 	}
@@ -209,14 +217,16 @@ func variable(a Array) expand.Variable {
 
 // runner returns an interpreter for one file.
 func (s *session) runner(sc *script) (*interp.Runner, error) {
+	var r *interp.Runner
+	isFunction := func(name string) bool { return r.Funcs[name] != nil }
 	r, err := interp.New(
 		interp.Env(s.environ(sc.path)),
 		interp.Dir(s.dir),
 		interp.StdIO(nil, nil, s.stderr),
-		interp.Params("--", strings.Join(s.names, " ")),
+		interp.Params("--", sc.path, strings.Join(s.names, " ")),
 		interp.OpenHandler(s.open(sc)),
 		interp.ExecHandlers(s.exec),
-		interp.CallHandler(s.call),
+		interp.CallHandler(func(_ context.Context, args []string) ([]string, error) { return s.call(sc, args, isFunction) }),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("start interpreter: %w", err)
@@ -233,14 +243,30 @@ func (s *session) open(sc *script) interp.OpenHandlerFunc {
 			served = true
 			return text{strings.NewReader(sc.good())}, nil
 		}
-		writes := flag&(os.O_WRONLY|os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND) != 0
-		if s.policy == NoExec && writes && path != os.DevNull {
-			s.out.note("write to " + path)
+		if path == os.DevNull {
+			return byDefault(ctx, path, flag, perm)
+		}
+		if flag&(os.O_WRONLY|os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND) != 0 {
+			if s.policy == NoExec {
+				s.out.note("write to " + path)
+				return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrPermission}
+			}
+			return byDefault(ctx, path, flag, perm)
+		}
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(interp.HandlerCtx(ctx).Dir, path)
+		}
+		// A pipe or a device may have no end, or block for ever.
+		if st, err := os.Stat(path); err == nil && (!st.Mode().IsRegular() && !st.IsDir() || st.Size() > maxRead) {
+			s.out.note("read of " + path)
 			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrPermission}
 		}
 		return byDefault(ctx, path, flag, perm)
 	}
 }
+
+// maxRead bounds a file that a conf reads in the interpreter, in bytes.
+const maxRead = 64 << 20
 
 // text is a read-only file with fixed contents.
 type text struct{ *strings.Reader }
@@ -260,26 +286,50 @@ func (s *session) exec(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 	}
 }
 
-// call sees every command with its arguments expanded. It looks into files
-// that a conf sources, and at numbers in a test, as both may differ from bash.
-func (s *session) call(_ context.Context, args []string) ([]string, error) {
+// maxCalls bounds the calls of functions, eval and source in one file: each may be
+// in the one before, and the interpreter has no bound of its own.
+const maxCalls = 1000
+
+// call sees every command with its arguments expanded. It looks into text that a
+// conf sources or evaluates, and at numbers in a test, as these may differ from bash.
+func (s *session) call(sc *script, args []string, isFunction func(string) bool) ([]string, error) {
 	if (args[0] == "[" || args[0] == "test") && !numbers(args) {
-		// Bash finds the test in error, the interpreter takes 0.
-		if len(args) == 4 && args[0] == "test" || len(args) == 5 && args[0] == "[" {
+		return s.inError(args), nil
+	}
+	text, sources := evaluated(args), args[0] == "." || args[0] == "source"
+	if text != "" || sources || isFunction(args[0]) {
+		if s.calls++; s.calls > maxCalls {
+			return nil, fmt.Errorf("more than %d calls", maxCalls)
+		}
+	}
+	if sources && len(args) > 1 && args[1] != sc.path {
+		if !filepath.IsAbs(args[1]) {
+			s.out.note("source of a relative path")
 			return []string{"false"}, nil
 		}
-		s.out.note("test of what is no number")
-	}
-	if args[0] != "." && args[0] != "source" || len(args) < 2 || !filepath.IsAbs(args[1]) {
-		return args, nil
-	}
-	text, err := readConf(args[1])
-	if err == nil && !plain(text) {
+		var err error
+		if text, err = readConf(args[1]); err != nil || plain(text) {
+			return args, nil
+		}
 		if reason := differs(parseScript(args[1], text)); reason != "" {
 			s.out.note(reason)
 		}
 	}
+	if reason := asideIn(text); reason != "" {
+		s.out.note(reason)
+		return []string{"false"}, nil
+	}
 	return args, nil
+}
+
+// inError returns what is run for a test of what is no number: bash finds it in
+// error, the interpreter takes 0.
+func (s *session) inError(test []string) []string {
+	if len(test) == 4 && test[0] == "test" || len(test) == 5 && test[0] == "[" {
+		return []string{"false"}
+	}
+	s.out.note("test of what is no number")
+	return test
 }
 
 // numbers reports whether the operands of all numeric tests are numbers.

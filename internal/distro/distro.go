@@ -87,6 +87,12 @@ func (d Distro) ArchIsUname() bool {
 	return d.is("debian", "ubuntu", "arch", "gentoo")
 }
 
+// PlatformKeys reports whether the family's kernels take keys of the firmware for
+// objects too, which is a patch of theirs.
+func (d Distro) PlatformKeys() bool {
+	return d.is("debian", "fedora", "centos", "rhel")
+}
+
 // Weak returns the commands that link objects into, and unlink them from, the
 // other kernels that they are compatible with, or nil where the family has no
 // such helper. Both read the paths of objects from stdin, one a line.

@@ -18,6 +18,7 @@ func TestJSONFields(t *testing.T) {
 		"internal/cli/verify.go":      "docs/json.md",
 		"internal/cli/ready.go":       "docs/json.md",
 		"internal/cli/cache.go":       "docs/json.md",
+		"internal/cli/key.go":         "docs/json.md",
 		"internal/state/outcome.go":   "docs/on-disk.md",
 		"internal/state/result.go":    "docs/on-disk.md",
 		"internal/kernel/identity.go": "docs/on-disk.md",
@@ -34,7 +35,7 @@ func TestJSONFields(t *testing.T) {
 			}
 		}
 	}
-	for _, schema := range []string{cli.StatusSchema, cli.ListSchema, cli.ConfigSchema, cli.VerifySchema, cli.ReadySchema, cli.CacheSchema} {
+	for _, schema := range []string{cli.StatusSchema, cli.ListSchema, cli.ConfigSchema, cli.VerifySchema, cli.ReadySchema, cli.CacheSchema, cli.KeySchema} {
 		if !strings.Contains(read(t, "docs/json.md"), "## "+schema+"\n") {
 			t.Errorf("docs/json.md has no section %s", schema)
 		}

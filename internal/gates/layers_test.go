@@ -14,7 +14,7 @@ import (
 func layerTable() [][]string {
 	return [][]string{
 		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "copytree", "durable", "memo"},
-		{"conf", "kernel", "ko", "abi", "state", "cache", "mok"},
+		{"conf", "kernel", "ko", "abi", "state", "cache", "mok", "trust"},
 		{"plan", "verify"},
 		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot"},
 		{"action"},

@@ -37,8 +37,12 @@ type Paths struct {
 	// LoaderRoots are where the partitions of systemd-boot may be mounted, in
 	// bootctl(1)'s order.
 	LoaderRoots []string
-	// EFIVars is efivarfs.
-	EFIVars string
+	// EFIVars is efivarfs; MOKVars has what shim handed on, a file per variable.
+	// Firmware is their parent, which every machine has, but not every container.
+	EFIVars, MOKVars, Firmware string
+	// Lockdown tells how the running kernel is locked down
+	// (kernel_lockdown(7)), SigEnforce whether it takes signed objects only.
+	Lockdown, SigEnforce string
 	// ForceDir lists modules whose installation a distribution forces.
 	ForceDir string
 	// OSRelease are the os-release(5) files, the first that exists counts.
@@ -133,6 +137,10 @@ func Default() Paths {
 		GRUBGate:            "/etc/default/grub.d/dkms-gate.cfg",
 		LoaderRoots:         []string{"/efi", "/boot", "/boot/efi"},
 		EFIVars:             "/sys/firmware/efi/efivars",
+		MOKVars:             "/sys/firmware/efi/mok-variables",
+		Firmware:            "/sys/firmware",
+		Lockdown:            "/sys/kernel/security/lockdown",
+		SigEnforce:          "/sys/module/module/parameters/sig_enforce",
 	}
 }
 

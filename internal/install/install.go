@@ -195,6 +195,7 @@ func (j Job) place(objects []object) (placed []string, err error) {
 		placed = append(placed, o.dest)
 	}
 	c.Link(filepath.Join(j.Key.Version, j.Key.Kernel, j.Key.Arch), j.Tree.ActiveLink(j.Key))
+	j.Tree.ForgetOutcome(c, j.Key)
 	if err := errors.Join(j.listPlaced(c, accepted), j.markIndex(c)); err != nil {
 		return nil, &Failure{PlacingFailed, err}
 	}

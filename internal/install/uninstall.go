@@ -39,6 +39,7 @@ func (j Job) Uninstall(ctx context.Context) error {
 	}
 	c.Remove(j.Tree.ActiveLink(j.Key))
 	c.Remove(j.Tree.PlacedList(j.Key))
+	c.Prune(j.Tree.Originals(j.Key), j.Tree.Dir)
 	if err := j.markIndex(c); err != nil {
 		return err
 	}

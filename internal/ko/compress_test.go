@@ -179,34 +179,3 @@ func BenchmarkCompress(b *testing.B) {
 		})
 	}
 }
-
-func FuzzDecompress(f *testing.F) {
-	for _, c := range compressions() {
-		packed, err := Compress([]byte("some data, some data"), c)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(packed)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if len(data) > 1<<12 {
-			return // large results take the fuzzer's time
-		}
-		out, err := Decompress(data)
-		var u Unpacker
-		defer u.Close()
-		if other, errU := u.Unpack(data); err == nil && errU == nil && !bytes.Equal(out, other) {
-			t.Fatal("the two decompressors differ") // of xz there are two
-		}
-		if err != nil {
-			return
-		}
-		packed, err := Compress(out, Zstd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if back, err := Decompress(packed); err != nil || !bytes.Equal(back, out) {
-			t.Fatalf("round trip: %v", err)
-		}
-	})
-}

@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/klauspost/compress/zstd"
+	fastxz "github.com/mikelolasagasti/xz"
 	"github.com/ulikunitz/xz"
 )
 
@@ -174,7 +175,7 @@ func newReader(data []byte) (io.ReadCloser, error) {
 		if err := checkXZDict(data); err != nil {
 			return nil, err
 		}
-		r, err := xz.ReaderConfig{SingleStream: true, DictCap: 1 << 12}.NewReader(bytes.NewReader(data))
+		r, err := fastxz.NewReader(bytes.NewReader(data), maxWindow)
 		if err != nil {
 			return nil, err
 		}

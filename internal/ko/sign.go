@@ -26,13 +26,17 @@ const (
 type Signer struct {
 	Key  crypto.Signer
 	Cert *x509.Certificate
+	// Embed puts Cert into the signatures. A kernel that doesn't know it takes
+	// them if it trusts who issued it (crypto/asymmetric_keys/pkcs7_trust.c).
+	Embed bool
 }
 
 // Sign returns data with a module signature appended, as the kernel's
 // scripts/sign-file does: a CMS message without content, certificates and
 // attributes whose signer is named by issuer and serial number. With an RSA
 // key the result is the same byte for byte. Like sign-file it appends to data
-// that is already signed, so that data should come from Unsigned.
+// that is already signed, so that data should come from Unsigned. Signer.Embed
+// adds the certificate, which sign-file never does.
 //
 // Hash is sha1, sha224, sha256, sha384, sha512, sha3-256, sha3-384 or
 // sha3-512. Other hashes and keys that are neither RSA nor ECDSA give
@@ -74,10 +78,15 @@ func (s *Signer) message(data []byte, h hashAlgorithm) ([]byte, error) {
 		return nil, err
 	}
 	digest := pkix.AlgorithmIdentifier{Algorithm: h.digest}
+	var certificates asn1.RawValue
+	if s.Embed {
+		certificates = asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: s.Cert.Raw}
+	}
 	return asn1.Marshal(contentInfo{oidSignedData(), signedData{
 		Version:          1,
 		DigestAlgorithms: []pkix.AlgorithmIdentifier{digest},
 		Content:          encapsulated{Type: oidData()},
+		Certificates:     certificates,
 		SignerInfos: []signerInfo{{
 			Version:            1,
 			Signer:             asn1.RawValue{FullBytes: id},

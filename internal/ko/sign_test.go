@@ -272,6 +272,7 @@ func TestLoadSigner(t *testing.T) {
 		{"wrong passphrase", file("pbes2"), cert, "wrong", ErrPassphrase, ""},
 		{"no passphrase", file("pbes2"), cert, "", ErrPassphrase, ""},
 		{"other cipher", file("aria"), cert, "secret", ErrUnsupported, ""},
+		{"traditional encryption, no passphrase", file("dek"), cert, "", ErrPassphrase, ""},
 		{"traditional encryption", file("dek"), cert, "secret", ErrUnsupported, ""},
 		{"token", "pkcs11:object=mok", cert, "", ErrUnsupported, ""},
 		{"mismatch", ecKey, other, "", nil, "does not belong to"},
@@ -305,6 +306,17 @@ func TestLoadSigner(t *testing.T) {
 	if _, err := Sign(nil, testSigner(t), "md5"); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("Sign with md5 = %v", err)
 	}
+}
+
+func FuzzParseKey(f *testing.F) {
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n"), []byte("x"))
+	f.Add([]byte("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"), []byte(nil))
+	f.Add([]byte("-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: AES-128-CBC,00\n\nMAA=\n-----END RSA PRIVATE KEY-----\n"), []byte("x"))
+	f.Fuzz(func(t *testing.T, data, passphrase []byte) {
+		if key, err := parseKey(data, passphrase); (key == nil) == (err == nil) {
+			t.Errorf("parseKey(%q) = %v, %v", data, key, err)
+		}
+	})
 }
 
 func FuzzParseSignature(f *testing.F) {

@@ -29,6 +29,11 @@ type Signature struct {
 	// identifier, in upper case hexadecimal with colons.
 	KeyID string
 	Hash  string // sig_hashalgo, "" if unknown
+	// Certificates are those in the message, as far as they can be read.
+	Certificates []*x509.Certificate
+	// Attributes says that attributes are signed, which kernels refuse in
+	// module signatures (pkcs7_verify of crypto/asymmetric_keys/pkcs7_verify.c).
+	Attributes bool
 
 	hash       hashAlgorithm
 	issuer     []byte // DER
@@ -80,6 +85,8 @@ func ParseSignature(data []byte) (*Signature, bool, error) {
 	var s *Signature
 	switch {
 	case err != nil:
+	case header[2] == idTypePKCS7 && !bytes.Equal(header[:8], []byte{2: idTypePKCS7, 7: 0}):
+		err = errors.New("fields that must be zero are not") // mod_check_sig of kernel/module_signature.c
 	case header[2] == idTypePKCS7:
 		s, err = parseCMS(raw)
 	case header[2] < idTypePKCS7:
@@ -104,7 +111,7 @@ func parseLegacy(raw, header []byte) *Signature {
 	n, k := int(header[3]), int(header[4])
 	s.Signer = string(raw[:n])
 	s.keyID = raw[n : n+k]
-	s.KeyID = hexColons(s.keyID)
+	s.KeyID = HexColons(s.keyID)
 	s.value = raw[n+k:]
 	return s
 }
@@ -128,7 +135,17 @@ func parseCMS(raw []byte) (*Signature, error) {
 	if err := s.setSigner(si.Signer); err != nil {
 		return nil, err
 	}
-	s.KeyID = hexColons(s.keyID)
+	s.KeyID = HexColons(s.keyID)
+	for rest := info.Content.Certificates.Bytes; len(rest) > 0; {
+		var raw asn1.RawValue
+		var err error
+		if rest, err = asn1.Unmarshal(rest, &raw); err != nil {
+			return nil, fmt.Errorf("certificates: %w", err)
+		}
+		if cert, err := x509.ParseCertificate(raw.FullBytes); err == nil {
+			s.Certificates = append(s.Certificates, cert)
+		}
+	}
 	return s, s.setAttributes(si.SignedAttributes)
 }
 
@@ -154,12 +171,13 @@ func (s *Signature) setSigner(id asn1.RawValue) error {
 	return nil
 }
 
-// setAttributes reads signed attributes, which sign-file does not write but
-// the kernel accepts; the signature then covers them and they hold the digest.
+// setAttributes reads signed attributes: the signature then covers them and
+// they hold the digest.
 func (s *Signature) setAttributes(raw asn1.RawValue) error {
 	if len(raw.FullBytes) == 0 {
 		return nil
 	}
+	s.Attributes = true
 	s.attributes = slices.Clone(raw.FullBytes)
 	s.attributes[0] = asn1.TagSet | 0x20 // the signature covers it as SET OF
 	for rest := raw.Bytes; len(rest) > 0; {
@@ -218,8 +236,8 @@ func (s *Signature) By(cert *x509.Certificate) bool {
 	return bytes.Equal(s.issuer, cert.RawIssuer) && bytes.Equal(s.keyID, cert.SerialNumber.Bytes())
 }
 
-// hexColons formats bytes as modinfo does.
-func hexColons(b []byte) string {
+// HexColons formats bytes as modinfo does.
+func HexColons(b []byte) string {
 	out := fmt.Sprintf("% X", b)
 	return string(bytes.ReplaceAll([]byte(out), []byte(" "), []byte(":")))
 }

@@ -29,30 +29,44 @@ func LoadSigner(keyPath, certPath string, passphrase []byte) (*Signer, error) {
 	if strings.HasPrefix(keyPath, "pkcs11:") {
 		return nil, unsupported("signing key %q", keyPath)
 	}
-	data, err := readKeyFile(keyPath)
+	key, err := LoadKey(keyPath, passphrase)
 	if err != nil {
 		return nil, err
-	}
-	key, err := parseKey(data, passphrase)
-	if err != nil {
-		return nil, fmt.Errorf("reading signing key %s: %w", keyPath, err)
 	}
 	cert, err := LoadCertificate(certPath)
 	if err != nil {
 		return nil, err
 	}
-	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !public.Equal(cert.PublicKey) {
+	if !Pair(key.Public(), cert) {
 		return nil, fmt.Errorf("signing key %s does not belong to certificate %s", keyPath, certPath)
 	}
-	return &Signer{key, cert}, nil
+	return &Signer{Key: key, Cert: cert}, nil
+}
+
+// Pair reports whether a certificate is that of a public key.
+func Pair(public crypto.PublicKey, cert *x509.Certificate) bool {
+	p, ok := public.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && p.Equal(cert.PublicKey)
+}
+
+// LoadKey reads the private key of LoadSigner.
+func LoadKey(path string, passphrase []byte) (crypto.Signer, error) {
+	data, err := readKeyFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading signing key: %w", err)
+	}
+	key, err := parseKey(data, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("reading signing key %s: %w", path, err)
+	}
+	return key, nil
 }
 
 // LoadCertificate reads an X.509 certificate in DER or PEM.
 func LoadCertificate(path string) (*x509.Certificate, error) {
 	data, err := readKeyFile(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading certificate: %w", err)
 	}
 	if !bytes.HasPrefix(data, []byte{0x30}) {
 		block := findPEM(data, "CERTIFICATE")
@@ -84,6 +98,24 @@ func readKeyFile(path string) ([]byte, error) {
 	return data, nil
 }
 
+// Passphrase reads the first line of a file, which nobody but its owner may
+// read.
+func Passphrase(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("%s may be read by others than its owner (mode %#o)", path, info.Mode().Perm())
+	}
+	var data []byte
+	if err == nil {
+		data, err = readKeyFile(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	return bytes.TrimSuffix(line, []byte("\r")), nil
+}
+
 // findPEM returns the first block whose type ends in kind.
 func findPEM(data []byte, kind string) *pem.Block {
 	for {
@@ -101,6 +133,9 @@ func parseKey(data, passphrase []byte) (crypto.Signer, error) {
 		return nil, errors.New("no PEM private key")
 	}
 	if block.Headers["DEK-Info"] != "" {
+		if len(passphrase) == 0 {
+			return nil, ErrPassphrase
+		}
 		return nil, unsupported("traditional PEM encryption (convert it with openssl pkcs8 -topk8)")
 	}
 	der := block.Bytes

@@ -137,28 +137,6 @@ func BenchmarkStrip(b *testing.B) {
 	}
 }
 
-func FuzzStrip(f *testing.F) {
-	f.Add(readFile(f, compile(f, secondSource, "-g")))
-	f.Add(readFile(f, compile(f, moduleSource, "-m32", "-g")))
-	f.Add([]byte(elf.ELFMAG))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := Strip(data)
-		if err != nil {
-			return
-		}
-		if _, err := parseObject(got); err != nil {
-			t.Fatalf("result cannot be read: %v", err)
-		}
-		again, err := Strip(got)
-		if err != nil {
-			t.Fatalf("result cannot be stripped: %v", err)
-		}
-		if !bytes.Equal(again, got) {
-			t.Fatal("stripping twice changes the result")
-		}
-	})
-}
-
 // TestStripLarge confirms with objects of an installed kernel if the
 // variable DKMS_KO_DIR names a directory with some.
 func TestStripLarge(t *testing.T) {

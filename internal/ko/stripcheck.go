@@ -98,6 +98,9 @@ func (s *stripper) checkSymbols() error {
 	seenGlobal := false
 	for i, sym := range s.syms {
 		if i == 0 {
+			if sym != (symbol{}) {
+				return unsupported("first symbol that isn't empty")
+			}
 			continue
 		}
 		local := sym.bind() == elf.STB_LOCAL

@@ -13,12 +13,16 @@ import (
 )
 
 // InChroot reports whether dkms likely runs in a chroot, where a key would end
-// up in an image (framework.conf, try_sign_modules). Any of three signs
-// counts: the variables of fakechroot; mounts that differ from those of
-// process 1 (proc_pid_mountinfo(5)); for root, another root directory than
-// that of process 1, also if that can't be found out.
+// up in an image (framework.conf, try_sign_modules): the variables of fakechroot
+// tell so, and for root another root directory than that of process 1, also if
+// that can't be found out. Mounts that differ from those of process 1
+// (proc_pid_mountinfo(5)) count for others only: root has them in any service
+// with private directories (systemd.exec(5), PrivateTmp=), which is no chroot.
 func InChroot(p host.Paths, environ []string) bool {
-	return fakechroot(environ) || otherMounts(p) || os.Geteuid() == 0 && otherRoot(p)
+	if os.Geteuid() == 0 {
+		return fakechroot(environ) || otherRoot(p)
+	}
+	return fakechroot(environ) || otherMounts(p)
 }
 
 func fakechroot(environ []string) bool {

@@ -12,24 +12,18 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
 
 	"dkms-go/internal/durable"
+	"dkms-go/internal/ko"
 )
 
 const (
-	keyBits      = 2048 // what every shim and firmware takes
-	validDays    = 36500
-	maxKeyFile   = 1 << 20 // bytes
-	subject      = "DKMS module signing key"
-	pemPKCS8     = "PRIVATE KEY"
-	pemPKCS1     = "RSA PRIVATE KEY"
-	pemEC        = "EC PRIVATE KEY"
-	pemEncrypted = "ENCRYPTED PRIVATE KEY"
+	keyBits   = 2048 // what every shim and firmware takes
+	validDays = 36500
+	subject   = "DKMS module signing key"
 )
 
 // generate makes an RSA key, a PEM file of mode 0600 without a passphrase, and
@@ -48,17 +42,21 @@ func generate(key, cert string) error {
 	if err != nil {
 		return err
 	}
-	if err := place(key, pem.EncodeToMemory(&pem.Block{Type: pemPKCS8, Bytes: encoded}), 0o600); err != nil {
+	if err := place(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), 0o600); err != nil {
 		return err
 	}
 	return place(cert, der, 0o644)
 }
 
-// certify makes a certificate for an existing key.
-func certify(key, cert string) error {
-	private, err := readKey(key)
+// selfCertify makes a certificate for an existing key.
+func (r Request) selfCertify(key, cert string) error {
+	passphrase, err := r.passphrase()
 	if err != nil {
-		return fmt.Errorf("reading the key %s: %w", key, err)
+		return err
+	}
+	private, err := ko.LoadKey(key, passphrase)
+	if err != nil {
+		return err
 	}
 	der, err := selfSign(private)
 	if err != nil {
@@ -103,48 +101,6 @@ func keyID(public crypto.PublicKey) ([]byte, error) {
 	}
 	sum := sha1.Sum(info.Key.Bytes)
 	return sum[:], nil
-}
-
-// readKey reads the first private key of a PEM file, which must not need a
-// passphrase.
-func readKey(path string) (crypto.Signer, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
-		return nil, err
-	}
-	return parseKey(data)
-}
-
-func parseKey(data []byte) (crypto.Signer, error) {
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == pemEncrypted || block.Headers["DEK-Info"] != "" {
-			return nil, errors.New("the key needs a passphrase")
-		}
-		var key any
-		var err error
-		switch block.Type {
-		case pemPKCS8:
-			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-		case pemPKCS1:
-			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-		case pemEC:
-			key, err = x509.ParseECPrivateKey(block.Bytes)
-		default:
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if signer, ok := key.(crypto.Signer); ok {
-			return signer, nil
-		}
-	}
-	return nil, errors.New("no private key in PEM form that can sign")
 }
 
 // place writes a new file: aside, synced, then linked to its name, which fails

@@ -75,6 +75,7 @@ func parse(t *testing.T, path string) *x509.Certificate {
 	return c
 }
 
+// A key without a certificate gets one only when that is asked for.
 func TestCertifyExistingKeys(t *testing.T) {
 	for name, args := range map[string]string{
 		"PKCS#8": "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out KEY",
@@ -86,39 +87,15 @@ func TestCertifyExistingKeys(t *testing.T) {
 			key := m.dir + "/dkms/mok.key"
 			openssl(t, strings.Fields(strings.ReplaceAll(args, "KEY", key))...)
 			before := m.read("dkms/mok.key")
-			plan := m.prepare()
-			if plan == nil || m.read("dkms/mok.key") != before {
-				t.Fatalf("Prepare = %+v, said %q", plan, m.said)
+			m.unsigned("the key dkms/mok.key has no certificate dkms/mok.pub")
+			m.said = nil
+			if err := GenerateMOK(t.Context(), m.Request, m.say); err != nil || m.read("dkms/mok.key") != before {
+				t.Fatalf("GenerateMOK = %v, said %q", err, m.said)
 			}
-			m.wantSaid(signCommand, signingKey, publicCert, "Making a new certificate for the existing key...")
-			samePair(t, key, plan.Cert)
+			m.wantSaid(signingKey, publicCert, "Making a new certificate for the existing key...")
+			samePair(t, key, m.dir+"/dkms/mok.pub")
 		})
 	}
-}
-
-func TestCertifyUnusableKeys(t *testing.T) {
-	m := newMachine(t)
-	key := m.write("dkms/mok.key", "garbage", 0o600)
-	m.unsigned("no private key in PEM form")
-	openssl(t, "genpkey", "-algorithm", "RSA", "-aes128", "-pass", "pass:x", "-out", key)
-	m.unsigned("passphrase")
-	openssl(t, "genrsa", "-traditional", "-aes128", "-passout", "pass:x", "-out", key)
-	m.unsigned("passphrase")
-	if isFile(m.dir + "/dkms/mok.pub") {
-		t.Error("a certificate was made")
-	}
-}
-
-func TestLoneCertificateIsSetAside(t *testing.T) {
-	m := newMachine(t)
-	m.write("dkms/mok.pub", "alone", 0o644)
-	plan := m.prepare()
-	if plan == nil || m.read("dkms/mok.pub.old") != "alone" {
-		t.Fatalf("Prepare = %+v, said %q", plan, m.said)
-	}
-	samePair(t, plan.Key, plan.Cert)
-	m.wantSaid(signCommand, signingKey, publicCert, "The certificate dkms/mok.pub has no key, it is now dkms/mok.pub.old",
-		"Making a key and its self-signed certificate...")
 }
 
 func TestPlaceNeverReplaces(t *testing.T) {
@@ -136,15 +113,4 @@ func TestPlaceNeverReplaces(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
-}
-
-func FuzzParseKey(f *testing.F) {
-	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n"))
-	f.Add([]byte("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"))
-	f.Add([]byte("-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: AES-128-CBC,00\n\nMAA=\n-----END RSA PRIVATE KEY-----\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if key, err := parseKey(data); (key == nil) == (err == nil) {
-			t.Errorf("parseKey(%q) = %v, %v", data, key, err)
-		}
-	})
 }

@@ -17,11 +17,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"dkms-go/internal/host"
 	"dkms-go/internal/kernel"
+	"dkms-go/internal/ko"
 )
 
 // Request is what the choice of a signing key depends on.
@@ -40,12 +42,17 @@ type Request struct {
 	// mok_certificate and try_sign_modules of framework.conf or the
 	// environment.
 	SignFile, Key, Cert, Try string
+	// CA is mok_ca_certificate, PassphraseFile mok_passphrase_file.
+	CA, PassphraseFile string
 	// Environ is dkms's own environment.
 	Environ []string
 	// LookPath finds a command on PATH.
 	LookPath func(name string) (string, error)
 	// Run runs a command with variables added to the environment.
 	Run func(ctx context.Context, argv, env []string) error
+
+	// certify makes a certificate for a key that has none.
+	certify bool
 }
 
 // Plan is how objects are signed.
@@ -55,7 +62,17 @@ type Plan struct {
 	// SignFile is the tool, Key the private key (a PEM file or a "pkcs11:"
 	// URI), Cert the certificate.
 	SignFile, Key, Cert string
+	// CA is the certificate of the authority that has issued Cert, which the
+	// signatures then hold; "" if there is none.
+	CA string
+	// Signer signs within this process; nil if SignFile has to, with Environ
+	// added to its environment.
+	Signer  *ko.Signer
+	Environ []string
 }
+
+// Unsigned ends the line that says why objects aren't signed.
+const Unsigned = ", modules won't be signed"
 
 // Prepare chooses how the objects of a kernel are signed, and calls say with
 // one line for each finding. A nil Plan says that they aren't signed; the last
@@ -68,21 +85,51 @@ func Prepare(ctx context.Context, r Request, say func(line string)) (*Plan, erro
 	}
 	if err != nil {
 		reason := err.Error()
-		say(strings.ToUpper(reason[:1]) + reason[1:] + ", modules won't be signed")
+		say(strings.ToUpper(reason[:1]) + reason[1:] + Unsigned)
 		return nil, nil
 	}
 	return plan, nil
 }
 
 // GenerateMOK chooses a key as Prepare does and makes one if there is none
-// (dkms(8), generate_mok). The kernel's configuration has no say here. The
-// error is the reason why there is no key afterwards.
+// (dkms(8), generate_mok). A key that exists without a certificate gets one,
+// which Prepare wouldn't do: it could be that the certificate is elsewhere, and
+// enrolled. The kernel's configuration has no say here. The error is the reason
+// why there is no usable key afterwards.
 func GenerateMOK(ctx context.Context, r Request, say func(line string)) error {
-	r.KernelConfigFile, r.KernelSourceDir = "", ""
-	if _, _, err := r.pair(ctx, say); err != nil {
+	r.KernelConfigFile, r.KernelSourceDir, r.certify = "", "", true
+	key, cert, err := r.pair(ctx, say)
+	if err == nil {
+		_, err = r.signer(ctx, key, cert)
+	}
+	if errors.Is(err, ko.ErrUnsupported) {
+		err = nil // sign-file may know it
+	}
+	if err != nil {
 		return fmt.Errorf("preparing the machine owner key: %w", err)
 	}
 	return nil
+}
+
+// Names returns the paths of the key and its certificate without making
+// anything. The key may be a "pkcs11:" URI.
+func (r Request) Names() (key, cert string) {
+	key, cert = r.Key, r.Cert
+	if key == "" {
+		switch {
+		case r.is("ubuntu"):
+			key, cert = filepath.Join(r.Paths.ShimMOKDir, "MOK.priv"), filepath.Join(r.Paths.ShimMOKDir, "MOK.der")
+		case r.is("gentoo"):
+			key, cert = r.portagePair()
+		}
+	}
+	if key == "" {
+		key = filepath.Join(r.Paths.MOKDir, "mok.key")
+	}
+	if cert == "" {
+		cert = filepath.Join(r.Paths.MOKDir, "mok.pub")
+	}
+	return key, cert
 }
 
 func (r Request) config() (kernel.Config, error) {
@@ -119,7 +166,42 @@ func (r Request) prepare(ctx context.Context, say func(string)) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Plan{Hash: hash, SignFile: tool, Key: key, Cert: cert}, nil
+	plan := &Plan{Hash: hash, SignFile: tool, Key: key, Cert: cert, CA: r.CA}
+	if r.SignFile != "" {
+		return plan, r.external(plan)
+	}
+	plan.Signer, err = r.signer(ctx, key, cert)
+	if errors.Is(err, ko.ErrUnsupported) {
+		return plan, r.external(plan)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if end := plan.Signer.Cert.NotAfter; time.Now().After(end) {
+		say("Warning: the certificate " + cert + " expired on " + end.Format(time.DateOnly) + "; kernels don't mind")
+	}
+	return plan, nil
+}
+
+// external prepares signing by another program. Of a certificate authority that
+// knows nothing.
+func (r Request) external(plan *Plan) error {
+	if r.CA != "" {
+		return fmt.Errorf("%s can't put the certificate into signatures, which mok_ca_certificate asks for", plan.SignFile)
+	}
+	for _, path := range []string{plan.Key, plan.Cert} {
+		if onToken(path) {
+			continue
+		}
+		if err := unix.Access(path, unix.R_OK); err != nil {
+			return fmt.Errorf("reading %s: %w", path, err)
+		}
+	}
+	passphrase, err := r.passphrase()
+	if len(passphrase) > 0 {
+		plan.Environ = []string{PassphraseEnv + "=" + string(passphrase)}
+	}
+	return err
 }
 
 // signFile returns the tool that signs: the configured one, else the one of

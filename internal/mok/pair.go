@@ -15,27 +15,22 @@ import (
 	"dkms-go/internal/distro"
 )
 
-// pair chooses the private key and its certificate, says which, and makes what
-// is missing. The certificate exists afterwards, and the key too unless a
-// token holds it.
+// pair chooses the private key and its certificate, says which, and makes both
+// if there is neither. Nothing that exists is changed. The certificate exists
+// afterwards, and the key too unless a token holds it.
 func (r Request) pair(ctx context.Context, say func(string)) (key, cert string, err error) {
-	key, cert = r.Key, r.Cert
-	if key == "" {
-		if key, cert, err = r.familyPair(ctx, say); err != nil {
+	key, cert = r.Names()
+	if r.Key == "" && r.is("ubuntu") {
+		if err := r.enrollShim(ctx, key, cert, say); err != nil {
 			return "", "", err
 		}
 	}
-	if key == "" {
-		key = filepath.Join(r.Paths.MOKDir, "mok.key")
-	}
-	if cert == "" {
-		cert = filepath.Join(r.Paths.MOKDir, "mok.pub")
-	}
-	say("Signing key: " + key)
+	uri, _ := splitPIN(key)
+	say("Signing key: " + uri)
 	say("Public certificate (MOK): " + cert)
 	if onToken(key) {
 		if !isFile(cert) {
-			return "", "", fmt.Errorf("there is no certificate %s for the key %s", cert, key)
+			return "", "", fmt.Errorf("there is no certificate %s for the key %s", cert, uri)
 		}
 		return key, cert, nil
 	}
@@ -49,44 +44,19 @@ func (r Request) pair(ctx context.Context, say func(string)) (key, cert string, 
 // the kernel's sign-file takes as well.
 func onToken(key string) bool { return strings.HasPrefix(key, "pkcs11:") }
 
-// familyPair returns the key and the certificate that a distribution has a
-// place for, with no key configured; empty where it has none.
-func (r Request) familyPair(ctx context.Context, say func(string)) (key, cert string, err error) {
-	switch {
-	case r.is("ubuntu"):
-		key = filepath.Join(r.Paths.ShimMOKDir, "MOK.priv")
-		cert = filepath.Join(r.Paths.ShimMOKDir, "MOK.der")
-		if isFile(key) && isFile(cert) {
-			return key, cert, nil
-		}
-		return key, cert, r.enrollShim(ctx, key, cert, say)
-	case r.is("gentoo"):
-		key, cert = r.portagePair()
-		return key, cert, nil
-	default:
-		return "", r.Cert, nil
-	}
-}
-
 // enrollShim has Ubuntu's update-secureboot-policy make a key and put it up
-// for enrolment at the next boot. Only a machine without a key gets a new one.
+// for enrolment at the next boot, if there is neither a key nor a certificate.
 // What the tool returns isn't looked at: whether there is a key is.
 func (r Request) enrollShim(ctx context.Context, key, cert string, say func(string)) error {
+	if exists(key) || exists(cert) {
+		return nil
+	}
 	tool, err := r.LookPath("update-secureboot-policy")
 	if err != nil {
 		return fmt.Errorf("there is no key %s with a certificate %s, and no update-secureboot-policy to make them", key, cert)
 	}
-	if isFile(key) {
-		if err := r.complete(ctx, key, cert, say); err != nil {
-			return err
-		}
-	} else {
-		if err := setAside(cert, say); err != nil {
-			return err
-		}
-		say("Having update-secureboot-policy make a key and its certificate...")
-		_ = r.Run(ctx, []string{tool, "--new-key"}, []string{"SHIM_NOTRIGGER=y"})
-	}
+	say("Having update-secureboot-policy make a key and its certificate...")
+	_ = r.Run(ctx, []string{tool, "--new-key"}, []string{"SHIM_NOTRIGGER=y"})
 	_ = r.Run(ctx, []string{tool, "--enroll-key"}, nil)
 	return ctx.Err()
 }
@@ -127,34 +97,36 @@ func (r Request) portagePair() (key, cert string) {
 	return name, name
 }
 
-// complete makes what is missing of key and cert. A key that exists stays as
-// it is and only gets a certificate; a certificate without its key is of no
-// use and makes room for that of a new key.
+// complete makes key and certificate if there is neither. One without the
+// other is an error: the other may have a wrong name in framework.conf, and be
+// the one that is enrolled.
 func (r Request) complete(ctx context.Context, key, cert string, say func(string)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	haveKey, haveCert := isFile(key), isFile(cert)
-	if haveKey && haveCert {
+	haveKey, haveCert := exists(key), exists(cert)
+	switch {
+	case haveKey && haveCert:
 		return nil
-	}
-	if haveKey {
+	case haveKey && r.certify && r.CA == "":
 		say("Making a new certificate for the existing key...")
-		if err := certify(key, cert); err != nil {
+		if err := r.selfCertify(key, cert); err != nil {
 			return fmt.Errorf("the certificate %s can't be made: %w", cert, err)
 		}
 		return nil
-	}
-	if key == cert {
+	case haveKey:
+		return fmt.Errorf("the key %s has no certificate %s: name it with mok_certificate in framework.conf, or make a new one with `dkms key generate`", key, cert)
+	case haveCert:
+		return fmt.Errorf("the certificate %s has no key %s: name it with mok_signing_key in framework.conf, or move the certificate away to have a new pair made", cert, key)
+	case key == cert:
 		return fmt.Errorf("there is no file %s with a key and its certificate", key)
+	case r.CA != "":
+		return fmt.Errorf("there is no key %s with a certificate %s; they come from the authority of %s", key, cert, r.CA)
 	}
 	for _, path := range []string{key, cert} {
 		if dir := filepath.Dir(path); !writableDir(dir) {
 			return fmt.Errorf("there is no key %s with a certificate %s, and %s isn't a writable directory", key, cert, dir)
 		}
-	}
-	if err := setAside(cert, say); err != nil {
-		return err
 	}
 	say("Making a key and its self-signed certificate...")
 	if err := generate(key, cert); err != nil {
@@ -163,21 +135,13 @@ func (r Request) complete(ctx context.Context, key, cert string, say func(string
 	return nil
 }
 
+// exists reports whether anything has that name, a link that leads nowhere too.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTDIR)
+}
+
 func writableDir(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir() && unix.Access(path, unix.W_OK) == nil
-}
-
-// setAside renames a certificate whose key is gone, so that nothing is lost.
-func setAside(cert string, say func(string)) error {
-	old := cert + ".old"
-	err := os.Rename(cert, old)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("the certificate %s has no key and can't be renamed: %w", cert, err)
-	}
-	say("The certificate " + cert + " has no key, it is now " + old)
-	return nil
 }

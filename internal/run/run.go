@@ -69,6 +69,9 @@ type Cmd struct {
 	Usage *Usage
 	// Timeout ends the command as a cancelled context would; 0 is none.
 	Timeout time.Duration
+	// Session starts the command in a session of its own: it has no terminal
+	// that it could ask somebody on (setsid(2)).
+	Session bool
 	// Grace is the time between SIGTERM and SIGKILL; 0 stands for 5 seconds.
 	Grace time.Duration
 }
@@ -195,7 +198,8 @@ func (c Cmd) command() (*exec.Cmd, error) {
 		// Only the copying of Stdin is left to os/exec: this bounds it.
 		WaitDelay: time.Second,
 		SysProcAttr: &syscall.SysProcAttr{
-			Setpgid:   !isTerminal(c.Stdin),
+			Setpgid:   !c.Session && !isTerminal(c.Stdin),
+			Setsid:    c.Session,
 			Pdeathsig: syscall.SIGTERM,
 		},
 	}, nil
@@ -220,7 +224,7 @@ func (c Cmd) wait(ctx context.Context, cmd *exec.Cmd) (cancelled bool, err error
 	if grace == 0 {
 		grace = defaultGrace
 	}
-	group := cmd.SysProcAttr.Setpgid
+	group := cmd.SysProcAttr.Setpgid || cmd.SysProcAttr.Setsid
 	var sent atomic.Bool
 	ended, gone := make(chan struct{}), make(chan struct{})
 	go func() {

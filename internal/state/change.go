@@ -53,6 +53,17 @@ const (
 	opPrune  = "prune"
 )
 
+// ErrStuck says that an error of the disk has stopped an earlier change of this
+// run in the middle.
+var ErrStuck = errors.New("an earlier one could not be finished; the next run of dkms does that first")
+
+// stuckEnd ends the name of the journal of a change that an error of the disk
+// has stopped.
+const stuckEnd = ".stuck"
+
+// journalDir is the name of the directory of the changes under way.
+const journalDir = ".journal"
+
 // stagedSuffix ends the name of every prepared file, a dot begins it. depmod(8)
 // looks at names that end in .ko, .ko.gz, .ko.xz or .ko.zst and so passes over
 // these, and no listing of results shows them.
@@ -64,9 +75,12 @@ func stagedName(dest string) string {
 
 // Begin starts a change.
 func (t Tree) Begin() (*Change, error) {
-	dir := filepath.Join(t.Dir, ".journal")
+	dir := filepath.Join(t.Dir, journalDir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("starting a change: %w", err)
+	}
+	if stuck, _ := filepath.Glob(filepath.Join(dir, "*"+stuckEnd)); len(stuck) > 0 {
+		return nil, fmt.Errorf("starting a change: %w", ErrStuck)
 	}
 	f, err := os.CreateTemp(dir, "*.prepare")
 	if err != nil {
@@ -138,7 +152,8 @@ func (c *Change) Remove(path string) { c.ops = append(c.ops, op{opRemove, "", pa
 func (c *Change) Prune(dir, top string) { c.ops = append(c.ops, op{opPrune, top, dir}) }
 
 // Commit carries the change out. On an error nothing has changed, or, when the
-// error struck in the middle, the journal stays and the next writer carries on.
+// error struck in the middle, the journal stays and the next writer carries on;
+// until then no other change is begun.
 func (c *Change) Commit() error {
 	defer c.Abort()
 	if err := feasible(c.ops); err != nil {
@@ -168,7 +183,12 @@ func (c *Change) Commit() error {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
 	c.closePrep()
-	return carryOut(journal, c.ops, c.step)
+	if err := carryOut(journal, c.ops, c.step); err != nil {
+		// Nothing may be built on half a change, nor take what it has prepared.
+		_ = os.Rename(journal, c.journal+stuckEnd)
+		return err
+	}
+	return nil
 }
 
 // feasible refuses, before anything has changed, steps that could not be

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -364,73 +363,4 @@ func TestChangesSideBySide(t *testing.T) {
 	}
 	group.Wait()
 	clean(t, root)
-}
-
-func TestLockTellsWhoHoldsIt(t *testing.T) {
-	root := t.TempDir()
-	tree := Tree{Dir: root + "/tree"}
-	if err := os.Mkdir(tree.Dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	holder := child(root, "hold", 0)
-	in, _ := holder.StdinPipe()
-	out, _ := holder.StdoutPipe()
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer holder.Wait()
-	defer in.Close()
-	if n, err := out.Read(make([]byte, 100)); n == 0 {
-		t.Fatal(err)
-	}
-	calls, told := 0, ""
-	unlock, err := tree.Lock(context.Background(), "", func(holder string) {
-		calls++
-		told = holder
-		in.Write([]byte("\n")) // now let it go
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	if calls != 1 || !strings.Contains(told, "process ") || !strings.Contains(told, "-test.run=^TestChild$") {
-		t.Errorf("told %d times: %q", calls, told)
-	}
-}
-
-func TestLockGivesUpWithItsContext(t *testing.T) {
-	_, tree, c := begin(t)
-	c.Abort()
-	unlock, err := tree.Lock(context.Background(), "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-	defer cancel()
-	if _, err := tree.Lock(ctx, "", nil); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
-	}
-	if nested, err := tree.Lock(ctx, tree.Dir, nil); err != nil {
-		t.Error("a child of the holder has to wait:", err)
-	} else {
-		nested()
-	}
-	if _, err := tree.Lock(ctx, "/another/tree", nil); err == nil {
-		t.Error("the lock of another tree was taken for this one's")
-	}
-	unlock()
-	unlock, err = tree.Lock(context.Background(), "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unlock()
-	if left, err := os.ReadDir(tree.Dir); err != nil || len(left) > 0 {
-		t.Errorf("the tree still has %v", left)
-	}
-}
-
-func TestLockWithoutTree(t *testing.T) {
-	if _, err := (Tree{Dir: t.TempDir() + "/none"}).Lock(context.Background(), "", nil); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
-	}
 }

@@ -175,7 +175,7 @@ func TestChild(t *testing.T) {
 			t.Fatal(err)
 		}
 	case "hold":
-		unlock, err := tree.Lock(context.Background(), "", nil)
+		unlock, err := tree.Lock(context.Background(), "", &Wait{Proc: "/proc"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -108,25 +108,35 @@ func prune(dir, top string) {
 	}
 }
 
+// Settled reports whether no writer is at work, nor was killed since the last
+// one had the lock. Else what the tree says may be about to change.
+func (t Tree) Settled() bool {
+	_, err := os.Lstat(filepath.Join(t.Dir, journalDir))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // recover finishes changes whose journal is complete and removes what others
-// had prepared. The caller holds the lock.
+// had prepared, and all else that killed writers leave. The caller holds the
+// lock. Every writer makes the directory of the journal, and takes it away at
+// its end: one that is there is of a writer that was killed.
 func (t Tree) recover(step func()) error {
-	dir := filepath.Join(t.Dir, ".journal")
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	dir := filepath.Join(t.Dir, journalDir)
+	if err := os.Mkdir(dir, 0o755); err == nil {
 		return nil
+	} else if !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("starting the journal: %w", err)
 	}
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("reading the journal: %w", err)
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		switch filepath.Ext(path) {
-		case ".commit":
+		case ".commit", stuckEnd:
 			err = redo(path, step)
 		case ".prepare":
-			_, statErr := os.Stat(strings.TrimSuffix(path, ".prepare") + ".commit")
-			err = undo(path, statErr == nil)
+			err = undo(path, committed(strings.TrimSuffix(path, ".prepare")))
 		default:
 			err = os.Remove(path)
 		}
@@ -134,7 +144,63 @@ func (t Tree) recover(step func()) error {
 			return fmt.Errorf("recovering from %s: %w", path, err)
 		}
 	}
+	if err := t.sweep(); err != nil {
+		return fmt.Errorf("clearing away what a killed dkms left: %w", err)
+	}
 	return nil
+}
+
+// foreign reports whether the content of a directory below the tree isn't ours:
+// kept sources, build directories.
+func (t Tree) foreign(dir string) bool {
+	rel, err := filepath.Rel(t.Dir, dir)
+	return err == nil && (rel == keptSources || filepath.Base(rel) == "build" && strings.Count(rel, "/") == 2)
+}
+
+// sweep removes what is prepared below the tree without a journal, and the
+// directories of builds that were killed. Sources and what a failed build left
+// stay.
+func (t Tree) sweep() error {
+	builds, _ := filepath.Glob(filepath.Join(t.Dir, "*", "*", ownBuildPrefix+"*"))
+	for _, own := range builds {
+		for _, dir := range []string{filepath.Join(filepath.Dir(own), "build"), own} {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+		}
+	}
+	var kept []string // directories that may be empty
+	err := filepath.WalkDir(t.Dir, func(path string, d fs.DirEntry, err error) error {
+		name := d.Name()
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (t.foreign(path) || path == filepath.Join(t.Dir, journalDir)):
+			return fs.SkipDir
+		case strings.HasPrefix(name, ".") && strings.HasSuffix(name, stagedSuffix):
+			if err := os.RemoveAll(path); err != nil || !d.IsDir() {
+				return err
+			}
+			return fs.SkipDir
+		case d.IsDir() && (within(path, filepath.Join(t.Dir, outcomes)) || within(path, filepath.Join(t.Dir, keptLogs))):
+			kept = append(kept, path)
+		}
+		return nil
+	})
+	for _, dir := range slices.Backward(kept) {
+		os.Remove(dir) // unless there is something in it
+	}
+	return err
+}
+
+// committed reports whether a change has a journal that redo is for.
+func committed(name string) bool {
+	for _, end := range []string{".commit", stuckEnd} {
+		if _, err := os.Lstat(name + end); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func redo(journal string, step func()) error {

@@ -18,73 +18,168 @@ import (
 // works under its parent's lock.
 const LockEnv = "DKMS_TREE_LOCKED"
 
+// Wait says how a writer waits for another one.
+type Wait struct {
+	// Proc is where proc(5) is, which tells who holds the lock; "" if nowhere.
+	Proc string
+	// Limit is how long it waits; 0 is without end.
+	Limit time.Duration
+	// Tell is called after a second of waiting, and then every half minute.
+	Tell func(h Holder, waited time.Duration)
+	// Over is called at the end of a wait of which Tell has told.
+	Over func(waited time.Duration)
+}
+
+// Busy is the error of a writer that has waited for as long as it may.
+type Busy struct {
+	Holder Holder
+	Waited time.Duration
+}
+
+func (b *Busy) Error() string {
+	return fmt.Sprintf("waited %s for %s", seconds(b.Waited), b.Holder)
+}
+
+const (
+	pollEvery  = 50 * time.Millisecond
+	toldAfter  = time.Second
+	toldEvery  = 30 * time.Second
+	maxNesting = 8
+)
+
 // Lock makes the caller the only writer of the tree until unlock is called. It
-// first finishes or undoes what a killed writer left behind. While another
-// writer is at work, wait is called once with what is known of it.
+// first finishes or undoes what a killed writer left behind. The error is a
+// *Busy if w has a limit, and that is over; a nil w waits for as long as ctx
+// allows and tells nothing.
 //
 // The lock is an flock(2) on <tree>/.lock, so it ends with the process. The
-// file is there only while a writer is: unlock removes it. held is the value
-// of LockEnv in the caller's environment: when it names this tree the lock is
-// already the caller's parent's, and Lock returns at once.
-func (t Tree) Lock(ctx context.Context, held string, wait func(holder string)) (unlock func(), err error) {
-	if held == t.Dir {
-		return func() {}, nil
+// file is there only while a writer is: unlock removes it.
+//
+// A caller that was started, however indirectly, by the one that holds the lock
+// would wait for ever, since that one waits for it. It works under that lock, and
+// takes another one that keeps its siblings out. The kernel tells who holds the
+// lock; where it can't be asked, held counts: the value of LockEnv in the caller's
+// environment, which names the tree that a parent has locked.
+func (t Tree) Lock(ctx context.Context, held string, w *Wait) (unlock func(), err error) {
+	if w == nil {
+		w = &Wait{}
 	}
-	path := filepath.Join(t.Dir, ".lock")
-	f, err := openLock(path)
-	if err != nil {
-		return nil, err
-	}
-	for told := false; ; {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && names(path, f) {
-			break
-		}
-		if err == nil { // the writer before us has removed it
-			f.Close()
-			if f, err = openLock(path); err != nil {
-				return nil, err
-			}
+	path := filepath.Join(t.Dir, lockName)
+	for depth := range maxNesting {
+		f, err := w.take(ctx, path, held == t.Dir)
+		if errors.Is(err, errAncestor) {
+			path += ".below"
 			continue
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
+		if err != nil {
+			return nil, err
+		}
+		unlock := func() {
+			if depth == 0 {
+				os.Remove(filepath.Join(t.Dir, journalDir)) // unless there is something in it
+			}
+			release(path, f)
+		}
+		if depth == 0 {
+			if err := t.recover(func() {}); err != nil {
+				unlock()
+				return nil, err
+			}
+		}
+		return unlock, nil
+	}
+	return nil, fmt.Errorf("locking the DKMS tree: dkms was started by a script of dkms, which was started by dkms, and so on %d times: a module's script calls itself", maxNesting)
+}
+
+const lockName = ".lock"
+
+// errAncestor says that the holder of a lock waits for this process.
+var errAncestor = errors.New("the lock is held by a process that has started this one")
+
+// take waits for a lock and returns its open file. inherited says that the
+// environment names an ancestor as the holder.
+func (w *Wait) take(ctx context.Context, path string, inherited bool) (*os.File, error) {
+	begun, tell, told := time.Now(), toldAfter, false
+	for first := true; ; first = false {
+		f, err := tryLock(path)
+		if err != nil {
 			return nil, fmt.Errorf("locking the DKMS tree: %w", err)
 		}
-		if !told && wait != nil {
-			note, _ := os.ReadFile(f.Name())
-			wait(strings.TrimSpace(string(note)))
-			told = true
+		waited := time.Since(begun)
+		if f != nil {
+			if told && w.Over != nil {
+				w.Over(waited)
+			}
+			sign(f, w.Proc)
+			return f, nil
+		}
+		if first && w.mine(path, inherited) {
+			return nil, errAncestor
+		}
+		if w.Limit > 0 && waited >= w.Limit {
+			return nil, &Busy{Holder: holderOf(w.Proc, path), Waited: waited}
+		}
+		if w.Tell != nil && waited >= tell {
+			w.Tell(holderOf(w.Proc, path), waited)
+			tell, told = waited+toldEvery, true
 		}
 		select {
 		case <-ctx.Done():
-			f.Close()
 			return nil, fmt.Errorf("waiting for the lock on the DKMS tree: %w", ctx.Err())
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(pollEvery):
 		}
 	}
-	f.Truncate(0)
-	fmt.Fprintf(f, "process %d (%s)\n", os.Getpid(), strings.Join(os.Args, " "))
-	unlock = func() {
-		os.Remove(filepath.Join(t.Dir, ".journal")) // unless there is something in it
-		if names(path, f) {
-			os.Remove(path)
-		}
-		f.Close()
-	}
-	if err := t.recover(func() {}); err != nil {
-		unlock()
-		return nil, err
-	}
-	return unlock, nil
 }
 
-func openLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("locking the DKMS tree: %w", err)
+// mine reports whether the holder of a lock is this process or one that has
+// started it.
+func (w *Wait) mine(path string, inherited bool) bool {
+	h := holderOf(w.Proc, path)
+	if !h.certain {
+		return inherited
 	}
-	return f, nil
+	return ancestor(w.Proc, h.PID)
+}
+
+// tryLock locks the file at path, which it makes, and returns it open; nil if
+// another holds the lock.
+func tryLock(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil && names(path, f) {
+			return f, nil
+		}
+		f.Close()
+		switch {
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return nil, nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return nil, err
+		} // else the writer before us has removed it
+	}
+}
+
+// release ends a lock and removes its file.
+func release(path string, f *os.File) {
+	f.Truncate(0) // if it can't be removed, it tells of nobody
+	if names(path, f) {
+		os.Remove(path)
+	}
+	f.Close()
+}
+
+// sign notes in a locked file, for people and for those who wait, who has it.
+func sign(f *os.File, proc string) {
+	f.Truncate(0)
+	note := fmt.Sprintf("process %d (%s)\n", os.Getpid(), shown(strings.Join(os.Args, " ")))
+	if p, ok := readProcess(proc, os.Getpid()); ok {
+		note += fmt.Sprintf("started %d\n", p.started)
+	}
+	f.WriteAt([]byte(note), 0)
 }
 
 // names reports whether path still names the open file f.

@@ -24,6 +24,14 @@ const (
 	OutcomeWaiting = "waiting"
 )
 
+// What a module may wait for: a package, or, where a hook has given up waiting for
+// its turn, the next hook.
+const (
+	WaitingHeaders = "headers"
+	WaitingImage   = "image"
+	WaitingLock    = "lock"
+)
+
 // Outcome tells why the last attempt to make a module for a kernel left nothing
 // new: it failed, or waits for a package. It is kept until the module is
 // installed for that kernel, or goes. What was installed before stays
@@ -36,7 +44,8 @@ type Outcome struct {
 	Arch    string `json:"arch"`
 	// State is OutcomeFailed or OutcomeWaiting.
 	State string `json:"state"`
-	// Waiting is what a waiting module waits for: "headers" or "image".
+	// Waiting is what a waiting module waits for: WaitingHeaders, WaitingImage or
+	// WaitingLock.
 	Waiting string `json:"waiting,omitempty"`
 	// Required tells what the failure means to a package manager.
 	Required bool      `json:"required"`
@@ -62,7 +71,8 @@ func (t Tree) outcomePath(k Key) string {
 }
 
 // KeepOutcome keeps o in the place of an earlier outcome for its key. Its time
-// is to the second.
+// is to the second. One that waits for the lock is kept by a process without it, and
+// only if there is none yet: the holder of the lock knows better.
 func (t Tree) KeepOutcome(o Outcome) error {
 	o.Format, o.When = OutcomeFormat, o.When.UTC().Truncate(time.Second)
 	text, err := json.MarshalIndent(o, "", "  ")
@@ -73,19 +83,31 @@ func (t Tree) KeepOutcome(o Outcome) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("keeping the outcome of %s: %w", o.Key(), err)
 	}
-	tmp := stagedName(path)
+	put, tmp := os.Rename, stagedName(path)
+	if o.Waiting == WaitingLock {
+		put, tmp = linkNew, stagedName(fmt.Sprintf("%s.%d", path, os.Getpid()))
+	}
 	err = write(tmp, append(text, '\n'), 0o644)
 	if err == nil {
 		err = durable.Sync(tmp)
 	}
 	if err == nil {
-		err = os.Rename(tmp, path)
+		err = put(tmp, path)
 	}
 	if err != nil {
 		os.Remove(tmp)
 		return fmt.Errorf("keeping the outcome of %s: %w", o.Key(), err)
 	}
 	return nil
+}
+
+// linkNew gives a file another name unless that is taken.
+func linkNew(tmp, path string) error {
+	err := os.Link(tmp, path)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return errors.Join(err, os.Remove(tmp))
 }
 
 // Outcome returns the kept outcome for k. One that can't be read is none: it is
@@ -98,6 +120,9 @@ func (t Tree) Outcome(k Key) (Outcome, bool) {
 	}
 	return o, o.Format == OutcomeFormat && o.Key() == k
 }
+
+// ForgetOutcome makes a change forget the outcome for k.
+func (t Tree) ForgetOutcome(c *Change, k Key) { c.Remove(t.outcomePath(k)) }
 
 // DropOutcome forgets the outcome for k.
 func (t Tree) DropOutcome(k Key) error {
@@ -139,10 +164,15 @@ func (t Tree) outcomesFor(id ID, kernel string) []Outcome {
 // OutcomesDir returns the directory with the outcomes of a module.
 func (t Tree) OutcomesDir(id ID) string { return filepath.Join(t.Dir, outcomes, id.Module, id.Version) }
 
+// keptSources is the name of the directory of all kept sources.
+const keptSources = ".source"
+
 // KeptSource returns where the source of a module is kept whose package is being
 // upgraded: the package takes its own files away, and what was built from them
 // must stay a sound module until its successor works.
-func (t Tree) KeptSource(id ID) string { return filepath.Join(t.Dir, ".source", id.Module, id.Version) }
+func (t Tree) KeptSource(id ID) string {
+	return filepath.Join(t.Dir, keptSources, id.Module, id.Version)
+}
 
 // Retired reports whether a module only stays until its successor works: its
 // source is the kept one.

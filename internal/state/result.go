@@ -3,6 +3,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -36,8 +37,10 @@ type Record struct {
 	Tool       string          `json:"tool"`
 	Make       string          `json:"make"`
 	Identity   kernel.Identity `json:"kernel_identity,omitzero"`
-	Signed     bool            `json:"signed"`
-	Depends    []string        `json:"build_depends,omitempty"`
+	// Signed says that objects are signed, Unsigned why some or all aren't.
+	Signed   bool     `json:"signed"`
+	Unsigned string   `json:"unsigned,omitempty"`
+	Depends  []string `json:"build_depends,omitempty"`
 	// Source and Settings are digests: of the source, and of the evaluated
 	// conf with what the administrator lays over the source.
 	Source   string `json:"source,omitempty"`
@@ -113,17 +116,23 @@ func (t Tree) KeepLog(k Key, text []byte) error {
 	return replaceFile(t.KeptLog(k), text)
 }
 
-// replaceFile writes a file beside path and renames it there. Logs are not
-// synced: losing one in a power cut loses nothing else.
+// replaceFile writes a file beside path and renames it there, unless it is the
+// same already. Logs are not synced: losing one in a power cut loses nothing
+// else.
 func replaceFile(path string, text []byte) error {
+	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, text) {
+		return nil
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	tmp := stagedName(path)
-	if err := os.WriteFile(tmp, text, 0o644); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
+	tmp := stagedName(path + ".alone") // a change may have prepared another
+	err := os.WriteFile(tmp, text, 0o644)
+	if err == nil {
+		err = os.Rename(tmp, path)
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err != nil {
+		os.Remove(tmp)
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil

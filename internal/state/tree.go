@@ -27,6 +27,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"golang.org/x/sys/unix"
 )
 
 // ID names a module: the DKMS unit.
@@ -107,8 +109,20 @@ func (t Tree) Result(k Key) string { return filepath.Join(t.Version(k.ID), k.Ker
 // Objects returns the directory of the objects of the result named by k.
 func (t Tree) Objects(k Key) string { return filepath.Join(t.Result(k), "module") }
 
+// keptLogs is the name of the directory of all kept logs.
+const keptLogs = ".log"
+
+// ownBuildPrefix begins the names of the directories of builds under way.
+const ownBuildPrefix = ".build-"
+
+// OwnBuild returns the directory that is there while a build for k is: the build
+// directory of one of several at once, else empty.
+func (t Tree) OwnBuild(k Key) string {
+	return filepath.Join(t.Version(k.ID), ownBuildPrefix+k.Kernel+"-"+k.Arch)
+}
+
 // KeptLogs returns the directory of the kept logs of a module.
-func (t Tree) KeptLogs(id ID) string { return filepath.Join(t.Dir, ".log", id.Module, id.Version) }
+func (t Tree) KeptLogs(id ID) string { return filepath.Join(t.Dir, keptLogs, id.Module, id.Version) }
 
 // KeptLog returns where the log of the last build for k is kept, whatever
 // became of that build.
@@ -343,12 +357,10 @@ func (t Tree) Writable() error {
 	if err := os.MkdirAll(t.Dir, 0o755); err != nil {
 		return fmt.Errorf("making the DKMS tree: %w", err)
 	}
-	probe, err := os.CreateTemp(t.Dir, ".probe-")
-	if err != nil {
-		return fmt.Errorf("writing to the DKMS tree: %w", err)
+	if err := unix.Access(t.Dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("writing to the DKMS tree: %w", &fs.PathError{Op: "write to", Path: t.Dir, Err: err})
 	}
-	probe.Close()
-	return os.Remove(probe.Name())
+	return nil
 }
 
 // Prune removes a directory below the tree and its parents while they are

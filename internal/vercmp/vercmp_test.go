@@ -137,7 +137,7 @@ func FuzzOrders(f *testing.F) {
 		if p := Pad(a); Pad(p) != p {
 			t.Errorf("Pad(%q) isn't stable: %q", a, p)
 		}
-		for name, compare := range map[string]func(a, b string) int{"Natural": Natural, "Deb": Deb} {
+		for name, compare := range map[string]func(a, b string) int{"Natural": Natural, "Deb": Deb, "RPM": func(a, b string) int { return RPM(a, b, '^') }} {
 			if compare(a, a) != 0 {
 				t.Errorf("%s(%q, itself) isn't 0", name, a)
 			}

@@ -50,7 +50,15 @@ func (c *check) signature() {
 		c.refuse(Signature, "%v", err)
 		return
 	}
-	c.report.Signer = sig.Signer
+	c.report.Signer, c.report.Signature = sig.Signer, sig
+	if sig.Attributes && checked {
+		c.warn(Signature, "the signature has attributes, which kernels refuse")
+	}
+	for _, cert := range sig.Certificates {
+		if sig.By(cert) && errors.Is(sig.Verify(ko.WithoutSignature(c.data), cert), ko.ErrSignature) {
+			c.refuse(Signature, "the signature doesn't fit the content or its own certificate")
+		}
+	}
 	for _, cert := range c.Certificates {
 		if !sig.By(cert) {
 			continue

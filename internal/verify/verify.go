@@ -86,6 +86,8 @@ type Report struct {
 	Path string // as in File
 	// Vermagic, SrcVersion and Signer are what the object says, "" if nothing.
 	Vermagic, SrcVersion, Signer string
+	// Signature is nil if there is none, or none that can be read.
+	Signature *ko.Signature
 	// Against names what the object was held against: "Module.symvers",
 	// "vmlinuz-6.1.0", other objects, "configuration". It is empty if nothing
 	// is known of the kernel but its release.

@@ -82,6 +82,23 @@ func Kernels(tb testing.TB) (older, newer string) {
 	return older, newer
 }
 
+// CloudKernel returns the release of the lab's kernel for virtual machines,
+// which is of the older one's series in another configuration.
+func CloudKernel(tb testing.TB) string {
+	tb.Helper()
+	data, err := os.ReadFile(Path(tb, "verify", "kernels"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if release, ok := strings.CutPrefix(line, "cloud "); ok {
+			return strings.TrimSpace(release)
+		}
+	}
+	tb.Fatalf("the lab has no cloud kernel: %q; run: make distclean lab", data)
+	return ""
+}
+
 // Oracle returns the unpacked dkms package of the distribution. Its control
 // files are in the subdirectory DEBIAN.
 func Oracle(tb testing.TB) string {
@@ -107,6 +124,15 @@ func Binary(tb testing.TB) string {
 		tb.Fatalf("no binary under test: %v; run: make build", err)
 	}
 	return path
+}
+
+// RaceOptions are the settings of the environment that a command with an otherwise
+// empty one must have, so that a race in a dkms built by `make race` ends it.
+func RaceOptions() []string {
+	if v, ok := os.LookupEnv("GORACE"); ok {
+		return []string{"GORACE=" + v}
+	}
+	return nil
 }
 
 // Result is what a finished command left.

@@ -23,6 +23,7 @@ type kind string
 
 const (
 	full kind = ""       // compilers and the files of both kernels
+	all  kind = "--all"  // the same, with the cloud kernel and all images
 	bare kind = "--bare" // the files of both kernels
 	apt  kind = "--apt"  // a Debian in which apt works
 	over kind = "--over" // another root
@@ -33,6 +34,13 @@ const (
 func Scratch(tb testing.TB) *Root {
 	tb.Helper()
 	return newRoot(tb, full)
+}
+
+// AllScratch is Scratch with the cloud kernel (CloudKernel) besides, and with
+// the images of all three. Of the older kernel's own objects only some are there.
+func AllScratch(tb testing.TB) *Root {
+	tb.Helper()
+	return newRoot(tb, all)
 }
 
 // BareScratch makes a root with nothing but the files of both kernels.
@@ -48,6 +56,9 @@ func newRoot(tb testing.TB, k kind, below ...string) *Root {
 	switch k {
 	case apt:
 		Path(tb, "apt")
+	case all:
+		Path(tb, "verify")
+		fallthrough
 	case full:
 		Path(tb, "base")
 		fallthrough
@@ -90,7 +101,8 @@ func (r *Root) Run(name string, args ...string) Result {
 	if r.Bare {
 		r.tb.Fatal("run a command in a bare scratch root")
 	}
-	env := []string{"-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", "chroot", r.Dir, name}
+	env := append([]string{"-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root"}, RaceOptions()...)
+	env = append(env, "chroot", r.Dir, name)
 	return Exec(r.tb, "env", append(env, args...)...)
 }
 

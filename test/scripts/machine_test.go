@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"dkms-go/test/lab"
 )
 
 const (
@@ -69,7 +71,8 @@ func (m *machine) chroot(ts *testscript.TestScript, name string, args ...string)
 
 // entering returns the arguments of env(1) that run a command in the root.
 func (m *machine) entering(name string, args []string) []string {
-	env := []string{"-i", "PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", "parallel_jobs=1", "chroot", m.root, name}
+	env := []string{"-i", "PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", "parallel_jobs=1"}
+	env = append(append(env, lab.RaceOptions()...), "chroot", m.root, name)
 	return append(env, args...)
 }
 

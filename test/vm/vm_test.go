@@ -14,16 +14,17 @@ import (
 
 const tellLoaded = `
 grep -q '^acpi_call ' /proc/modules || exit 9
+echo
 echo "guest: $(cat /proc/version)"
 echo "guest: acpi_call $(cat /sys/module/acpi_call/srcversion) $(cat /sys/module/acpi_call/initstate)"
 `
 
 // A machine with a module of the archive, named for the initramfs, gets a kernel
 // by apt: its image, and the headers a transaction later. The kernel then boots
-// in a virtual machine and loads the module both ways: by modprobe of the booted
-// root, and by what is in its own initramfs.
+// in a virtual machine and loads the module both ways: by the root's modprobe and
+// index, and by what is in its own initramfs.
 func TestModuleLoadsInItsKernel(t *testing.T) {
-	release := lab.AptKernels(t).Cur // the cloud kernels have no 9p
+	release := lab.AptKernels(t).Cloud
 	root := lab.AptRoot(t)
 	for file, text := range map[string]string{
 		"etc/initramfs-tools/modules": "acpi_call\n",
@@ -57,6 +58,7 @@ func TestModuleLoadsInItsKernel(t *testing.T) {
 		t.Errorf("the initramfs holds the module: %v, %v", held, err)
 	}
 
+	image := vm.Unpacked(t, root.Path("boot/vmlinuz-"+release))
 	check := func(r vm.Result) {
 		t.Helper()
 		if !r.OK {
@@ -68,20 +70,21 @@ func TestModuleLoadsInItsKernel(t *testing.T) {
 			}
 		}
 	}
-	check(vm.InRoot(t, root, release, "modprobe -v acpi_call || exit\n"+tellLoaded))
-	check(vm.InInitramfs(t, root, release, "grep '^acpi_call' /conf/modules && modprobe -v acpi_call || exit\n"+tellLoaded))
+	check(vm.InMemory(t, root, vm.Memory{Kernel: release, Image: image}, "/kmod/modprobe -v acpi_call || exit\n"+tellLoaded))
+	check(vm.InInitramfs(t, root, release, image, "grep '^acpi_call' /conf/modules && modprobe -v acpi_call || exit\n"+tellLoaded))
 }
 
-// What goes wrong in a guest is told, whichever way.
+// What goes wrong in a guest is told.
 func TestFailuresShow(t *testing.T) {
-	_, release := lab.Kernels(t)
-	root := lab.Scratch(t)
+	root := lab.AllScratch(t)
+	release := lab.CloudKernel(t)
+	image := vm.Unpacked(t, root.Path("boot/vmlinuz-"+release))
 	for script, want := range map[string]string{
-		"modprobe no-such-module":                           "no-such-module not found",
+		"/kmod/modprobe no-such-module":                     "no-such-module not found",
 		"echo c >/proc/sysrq-trigger":                       "Kernel panic",
 		"echo early; echo o >/proc/sysrq-trigger; sleep 60": "early",
 	} {
-		if r := vm.InRoot(t, root, release, script); r.OK || !strings.Contains(r.Console, want) {
+		if r := vm.InMemory(t, root, vm.Memory{Kernel: release, Image: image}, script); r.OK || !strings.Contains(r.Console, want) {
 			t.Errorf("script %q: OK is %v:\n%s", script, r.OK, r.Console)
 		}
 	}
