@@ -97,7 +97,7 @@ func talks() []attack {
 		{name: "tcp", do: "/hostile/attack tcp 7777"},
 		{name: "abstract-socket", do: "/hostile/attack unix @hostile"},
 		{name: "path-socket", do: "/hostile/attack unix /run/hostile.sock"},
-		{name: "tcp-listen", do: "/hostile/attack listen 7778", builds: true},
+		{name: "tcp-listen", do: "/hostile/attack listen 7778"},
 		{name: "abstract-listen", do: "/hostile/attack listen-unix @theirs", builds: true},
 		{name: "shared-memory", do: "/hostile/attack shm"},
 		{name: "stdin", do: "cat; read line || true", builds: true, inside: true},
