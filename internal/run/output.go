@@ -16,10 +16,13 @@ import (
 // before its output is no longer waited for.
 const linger = time.Second
 
+// maxLinger is how long it is waited for that keeps writing.
+const maxLinger = 3 * time.Second
+
 // output copies what a command writes to writers that aren't files.
 type output struct {
 	pipes  []*pipe
-	exited atomic.Bool
+	exited atomic.Pointer[time.Time]
 	wg     sync.WaitGroup
 }
 
@@ -84,9 +87,10 @@ func (o *output) abandon() {
 // finish waits for the copying after the end of the command and returns the
 // first error of a writer.
 func (o *output) finish() error {
-	o.exited.Store(true)
+	now := time.Now()
+	o.exited.Store(&now)
 	for _, p := range o.pipes {
-		p.r.SetReadDeadline(time.Now().Add(linger))
+		p.r.SetReadDeadline(now.Add(linger))
 	}
 	o.wg.Wait()
 	var errs []error
@@ -103,8 +107,8 @@ func (o *output) finish() error {
 func (o *output) copy(p *pipe) {
 	buf := make([]byte, 32<<10)
 	for {
-		if o.exited.Load() {
-			p.r.SetReadDeadline(time.Now().Add(linger))
+		if exit := o.exited.Load(); exit != nil {
+			p.r.SetReadDeadline(earlier(time.Now().Add(linger), exit.Add(maxLinger)))
 		}
 		n, err := p.r.Read(buf)
 		if n > 0 && p.err == nil {
@@ -114,6 +118,13 @@ func (o *output) copy(p *pipe) {
 			return
 		}
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // same tells whether two writers are one; writers of a type that can't be

@@ -96,7 +96,8 @@ func (u *Usage) Add(other Usage) {
 // Timeout passes) first, the whole process group gets SIGTERM, what is left of
 // it after Grace gets SIGKILL, and the error wraps the context's cause. A
 // background process that holds the output open after the command's end is
-// waited for only while it writes (one second of silence ends it).
+// waited for only while it writes, and for three seconds at most (one second of
+// silence ends it).
 //
 // The command is started from the caller's OS thread, so it sees the name
 // space that Private made. It gets SIGTERM should this process be killed.

@@ -157,6 +157,18 @@ func TestRunBackground(t *testing.T) {
 	}
 }
 
+// Nor is one that goes on writing for ever.
+func TestRunLoudBackground(t *testing.T) {
+	got, err := run.Cmd{Shell: "echo $$; { while sleep 0.1 && echo loud; do :; done; } &"}.Output(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, _, _ := strings.Cut(string(got), "\n")
+	if group, err := strconv.Atoi(pid); err != nil || syscall.Kill(-group, syscall.SIGKILL) != nil {
+		t.Errorf("the background process is gone: %v", err)
+	}
+}
+
 // Cancelling ends the whole group, also what ignores SIGTERM.
 func TestRunCancel(t *testing.T) {
 	for name, script := range map[string]string{
