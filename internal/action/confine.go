@@ -26,7 +26,7 @@ const evaluationProcesses = 256
 // where that is less than elsewhere.
 func (e *Engine) confinement(key state.Key, m *conf.Module, errw io.Writer) (*run.Confinement, error) {
 	mode := e.Framework.Confine
-	if m.Confine == conf.ConfineOff || mode == conf.ConfineOff && m.Confine != conf.ConfineOn && m.Confine != conf.ConfineNetwork {
+	if !e.Confines || m.Confine == conf.ConfineOff || mode == conf.ConfineOff && m.Confine != conf.ConfineOn && m.Confine != conf.ConfineNetwork {
 		return nil, nil
 	}
 	if err := run.Namespaces(); err != nil && mode == conf.ConfineRequire {
@@ -86,7 +86,7 @@ func (e *Engine) confined(job *build.Job) error {
 // confinedBash returns what evaluates a module's dkms.conf where that takes bash
 // or commands; nil if they aren't confined.
 func (e *Engine) confinedBash(errw io.Writer) conf.BashFunc {
-	if e.Framework.Confine == "" || e.Framework.Confine == conf.ConfineOff {
+	if !e.Confines || e.Framework.Confine == conf.ConfineOff {
 		return nil
 	}
 	return func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {

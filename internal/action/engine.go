@@ -59,6 +59,10 @@ type Settings struct {
 	Tokens    int
 	JobsGiven bool
 
+	// Confines says that this program, started again, can confine itself
+	// (run.IsConfined); without it nothing is confined.
+	Confines bool
+
 	Out, Err io.Writer
 	// Explain shows a failure on w, Code gives its exit code.
 	Explain func(w io.Writer, f *Failure)

@@ -261,7 +261,7 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 	}
 	root, _ := altroot.Active(environ)
 	s := action.Settings{
-		Paths: paths, Framework: fw, Environ: environ, Version: VersionString(c.io.Version), Root: root,
+		Paths: paths, Framework: fw, Environ: environ, Version: VersionString(c.io.Version), Root: root, Confines: true,
 		Force: a.has("--force"), ForceVersion: a.has("--force-version-override"),
 		Verbose: a.has("--verbose") || a.has("--debug") || fw.Verbose, NoDepmod: a.has("--no-depmod"),
 		ModprobeOnInstall: a.has("--modprobe-on-install"), Symlink: a.has("--symlink-modules"),
