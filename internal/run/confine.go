@@ -155,6 +155,8 @@ func (c *Confinement) unshare(attr *syscall.SysProcAttr) {
 		attr.Cloneflags |= unix.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
+		// Who isn't root there either keeps no others through execve(2).
+		attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_CHROOT}
 	}
 	attr.Pdeathsig = syscall.SIGKILL // with the first process all others end
 }

@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,6 +164,89 @@ func TestConfinedTerm(t *testing.T) {
 	err := run.Cmd{Shell: text, Dir: c.own, Stdout: &out, Confine: c.confinement, Timeout: time.Second, Grace: time.Minute}.Run(t.Context())
 	if out.String() != "asked\n" || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("said %q, %v", out.String(), err)
+	}
+}
+
+const confiner = "run-test-confiner"
+
+// confinerMain is the program of another user, or of one that may do less: it runs
+// its second argument confined in its first, and says whether there are namespaces.
+func confinerMain() {
+	c := &run.Confinement{UID: run.UserOf("test"), Writable: []string{os.Args[1]}}
+	if err := run.Namespaces(); err != nil {
+		fmt.Println("without namespaces:", err)
+	}
+	err := run.Cmd{Shell: os.Args[2], Dir: os.Args[1], Stdout: os.Stdout, Stderr: os.Stderr, Confine: c, Timeout: time.Minute}.Run(context.Background())
+	fmt.Println("exit", run.Code(err))
+	os.Exit(0)
+}
+
+// attempts are what a confined command may do, then what it may not.
+const attempts = `echo 1 >file && cat file && mkdir a b && touch a/x && mv a/x b/ && echo 1 >$HOME/t && cat $HOME/t
+for path in /etc/dkms-test /usr/src/dkms-test "$VICTIM/file" /var/tmp/dkms-test-out; do { echo >$path; } 2>/dev/null && echo written: $path; done
+{ : </dev/tcp/127.0.0.1/22; } 2>&1 | grep -o 'Permission denied' | head -1
+grep -E 'NoNewPrivs|CapEff' /proc/self/status | tr -d '\t'
+setsid -f sleep $MARK >/dev/null 2>&1
+exit 3`
+
+// An ordinary user's commands are confined in a user namespace, and root's without
+// the right to make namespaces by the other walls.
+func TestConfinedOtherwise(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		uid  int
+		argv []string
+		says string
+	}{
+		"user":               {uid: 65533, says: "1\n1\nwritten: /var/tmp/dkms-test-out\nPermission denied\nCapEff:0000000000000000\nNoNewPrivs:1\nexit 3\n"},
+		"without namespaces": {argv: []string{"setpriv", "--bounding-set", "-sys_admin"}, says: "1\n1\nPermission denied\nCapEff:0000000000000000\nNoNewPrivs:1\nexit 3\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, err := os.MkdirTemp("", "dkms-confined-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			uid := test.uid
+			if uid == 0 {
+				uid = run.UserOf("test")
+			}
+			own, victim := filepath.Join(dir, "own"), filepath.Join(dir, "victim")
+			for _, d := range []string{own, victim} {
+				err = errors.Join(err, os.Mkdir(d, 0o755), os.Chown(d, uid, uid))
+			}
+			if err = errors.Join(err, os.Chmod(dir, 0o755), os.Chmod(victim, 0o777)); err != nil {
+				t.Fatal(err)
+			}
+			mark := "86398." + strconv.Itoa(os.Getpid())
+			cmd := exec.Command("/proc/self/exe", own, attempts)
+			cmd.Args[0] = confiner
+			if test.argv != nil {
+				cmd = exec.Command(test.argv[0], append(test.argv[1:], "bash", "-c", "exec -a "+confiner+` "$@"`, "-", self, own, attempts)...)
+			}
+			cmd.Env = append(os.Environ(), "VICTIM="+victim, "MARK="+mark)
+			if test.uid != 0 {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+			}
+			out, err := cmd.CombinedOutput()
+			said := string(out)
+			if rest, ok := strings.CutPrefix(said, "without namespaces:"); ok && test.uid == 0 {
+				_, said, _ = strings.Cut(rest, "\n")
+			}
+			if err != nil || said != test.says {
+				t.Errorf("%v, said\n%s", err, out)
+			}
+			if _, err := os.Lstat("/var/tmp/dkms-test-out"); err == nil {
+				t.Error("/var/tmp has been written to")
+				os.Remove("/var/tmp/dkms-test-out")
+			}
+			if out, _ := (run.Cmd{Argv: []string{"pgrep", "-f", "sleep " + mark}}).Output(t.Context()); len(out) > 0 {
+				t.Errorf("processes are left: %s", out)
+			}
+		})
 	}
 }
 

@@ -73,6 +73,9 @@ func (o *order) start() (pid int, err error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("giving up new privileges: %w", err)
 	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("giving up capabilities: %w", err)
+	}
 	if err := o.landlock(); err != nil {
 		return 0, fmt.Errorf("restricting it by landlock: %w", err)
 	}

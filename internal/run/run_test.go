@@ -229,6 +229,9 @@ func TestMain(m *testing.M) {
 	if run.IsConfined(os.Args) {
 		os.Exit(run.Confined(os.Args))
 	}
+	if os.Args[0] == confiner {
+		confinerMain()
+	}
 	if os.Args[0] == unamer {
 		unameMain()
 	}
