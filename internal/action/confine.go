@@ -74,11 +74,8 @@ func (e *Engine) confined(job *build.Job) error {
 		return err
 	}
 	c.Uname = job.Uname()
-	for _, place := range []string{
-		e.tree.SourceLink(job.Key.ID), e.tree.Build(job.Key.ID), job.Kernel.SourceDir, filepath.Dir(job.Kernel.ConfigFile),
-	} {
-		c.Readable = append(c.Readable, place)
-	}
+	c.Readable = append(c.Readable, e.tree.SourceLink(job.Key.ID), e.tree.Build(job.Key.ID),
+		job.Kernel.SourceDir, filepath.Join(e.Paths.KernelTree(job.Key.Kernel), "source"), filepath.Dir(job.Kernel.ConfigFile))
 	job.Confine, job.Time, job.Reserve = c, e.Framework.BuildTime, e.Framework.BuildReserve
 	return nil
 }
