@@ -84,8 +84,8 @@ func (w *work) watch(ctx context.Context, dir int, over context.CancelCauseFunc)
 	if unix.Fstatfs(dir, &first) != nil {
 		return nil
 	}
-	// A disk that is nearly full may be used to half of what is left.
-	reserve := min(uint64(w.Reserve), first.Bavail*uint64(first.Bsize)/2)
+	// A disk that is nearly full may be used but for a little of what is left.
+	reserve := min(uint64(w.Reserve), first.Bavail*uint64(first.Bsize)/16)
 	for ended := false; !ended; {
 		select {
 		case <-ctx.Done():
@@ -97,7 +97,7 @@ func (w *work) watch(ctx context.Context, dir int, over context.CancelCauseFunc)
 			return nil
 		}
 		full := st.Bavail*uint64(st.Bsize) < reserve
-		if full || st.Files > 0 && st.Ffree < min(first.Ffree/2, 1024) {
+		if full || st.Files > 0 && st.Ffree < min(first.Ffree/16, 1024) {
 			err := &overLimit{"it left hardly any space on the disk and was stopped", diskSetting}
 			over(err)
 			return err

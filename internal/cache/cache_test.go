@@ -192,8 +192,8 @@ func TestProcesses(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	st, err := Store{Dir: dir}.Stats()
-	if err != nil || st.Bytes > hammered || st.Entries == 0 {
+	st, err := Store{Dir: dir}.Stats() // of no entry, if cleaning came last
+	if err != nil || st.Bytes > hammered {
 		t.Errorf("%+v, %v", st, err)
 	}
 }
