@@ -17,6 +17,7 @@ import (
 
 	"dkms-go/internal/conf"
 	"dkms-go/internal/plan"
+	"dkms-go/internal/run"
 	"dkms-go/internal/state"
 	"dkms-go/internal/vercmp"
 )
@@ -42,7 +43,7 @@ func (f *Failure) ofMachine() bool {
 	if (f.Reason == InstallFailed || f.Reason == ObjectMissing) && errors.As(f.Err, &errno) {
 		return true
 	}
-	for _, of := range []error{state.ErrStuck, syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
+	for _, of := range []error{state.ErrStuck, run.ErrNotConfined, syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
 		if errors.Is(f.Err, of) {
 			return true
 		}

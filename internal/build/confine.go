@@ -46,6 +46,14 @@ func (e *overLimit) Error() string {
 	return fmt.Sprintf("%s (%s in framework.conf)", e.what, e.setting)
 }
 
+// Unwrap tells what else it means that the disk is nearly full.
+func (e *overLimit) Unwrap() error {
+	if e.setting == diskSetting {
+		return unix.ENOSPC
+	}
+	return nil
+}
+
 // guardInterval is how often the free space of the disk is looked at.
 const guardInterval = 50 * time.Millisecond
 

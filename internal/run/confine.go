@@ -178,7 +178,7 @@ func (cmdline Cmd) confine(cmd *exec.Cmd) (*confined, error) {
 	o := order{Confinement: *c, Path: cmd.Path, Argv: cmd.Args, Dir: cmd.Dir, Files: len(cmd.ExtraFiles)}
 	dir, err := os.MkdirTemp("", "dkms-root-")
 	if err != nil {
-		return nil, fmt.Errorf("confining a command: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNotConfined, err)
 	}
 	home := host.ConfinedPlaces().Scratch[0]
 	if Namespaces() == nil {
@@ -199,7 +199,7 @@ func (cmdline Cmd) confine(cmd *exec.Cmd) (*confined, error) {
 	files, e := o.attach(cmd)
 	if err = errors.Join(err, e); err != nil {
 		os.RemoveAll(dir)
-		return nil, fmt.Errorf("confining a command: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNotConfined, err)
 	}
 	files.dir = dir
 	cmd.Path, cmd.Dir, cmd.Stdin = selfExe(), "", nil
@@ -259,8 +259,12 @@ func (f *confined) failure() error {
 	if len(text) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the command can't be confined: %s", text)
+	return fmt.Errorf("%w: %s", ErrNotConfined, text)
 }
+
+// ErrNotConfined is the error of a command that wasn't started, since it could not
+// be confined: a fault of this machine.
+var ErrNotConfined = errors.New("the command can't be confined")
 
 // readOrder reads the order from the descriptor that args name first; report is
 // the second.

@@ -223,7 +223,7 @@ func (tr *tracer) enter(pid int) {
 	c := tr.calls[regs.Orig_rax]
 	path := tr.path(pid, c, arguments(regs))
 	exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	if filepath.Base(exe) != "dkms" || !tr.counted(path) {
+	if filepath.Base(exe) != "dkms" || !tr.counted(path) || !c.named && pipe(pid, regs.Rdi) {
 		_ = unix.PtraceCont(pid, 0)
 		return
 	}
@@ -282,6 +282,13 @@ func (tr *tracer) path(pid int, c call, args [6]uint64) string {
 		base = descriptor(pid, args[c.dir])
 	}
 	return filepath.Join(base, name)
+}
+
+// pipe reports whether a descriptor is of a pipe, which is on no disk: writing to
+// the job server's doesn't fail.
+func pipe(pid int, fd uint64) bool {
+	fi, err := os.Stat(fmt.Sprintf("/proc/%d/fd/%d", pid, int32(fd)))
+	return err == nil && fi.Mode()&os.ModeNamedPipe != 0
 }
 
 func descriptor(pid int, fd uint64) string {
