@@ -378,8 +378,8 @@ func TestKill(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			g := newStage(t, s)
-			points := g.kills(every(t, 101), false)
-			torn := g.kills(every(t, 101), true)
+			points := g.kills(every(t, 199), false)
+			torn := g.kills(every(t, 199), true)
 			all.add(t, "changes", len(g.steps), "kills before one", points, "kills in the middle of a write", torn,
 				"states", len(g.states), "kernels with neither set until the next command", g.mixed, "losses", g.lost)
 		})

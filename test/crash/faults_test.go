@@ -42,7 +42,7 @@ func TestFailing(t *testing.T) {
 			g := newStage(t, s)
 			for _, d := range disasters() {
 				g.states, g.lost = map[string]bool{}, 0
-				points, errs := g.fails(d, every(t, 307))
+				points, errs := g.fails(d, every(t, 499))
 				all[d.name].add(t, d.name+": changes", len(g.steps), "of them failed", points, "commands with an error", errs, "states", len(g.states), "losses", g.lost)
 			}
 		})
@@ -124,7 +124,7 @@ func TestRealDisk(t *testing.T) {
 				t.Parallel()
 				g := newStage(t, scenario{"upgrade", upgrade, []string{"install", "alpha/2.0", "-k", k1, "-k", k2}, nil})
 				points, errs := 0, 0
-				for n := (every(t, 151) + 1) / 2; ; n += every(t, 151) {
+				for n := (every(t, 301) + 1) / 2; ; n += every(t, 301) {
 					g.restore(g.before)
 					busy := false
 					r := g.struck(fault{at: n, act: func() {
