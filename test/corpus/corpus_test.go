@@ -22,8 +22,8 @@ import (
 	"dkms-go/test/lab"
 )
 
-// TestCorpus takes each package of the lab through its life, for both kernels or,
-// in CI, for one of them. At most two are under way at a time: each runs as many
+// TestCorpus takes each package of the lab through its life, for both kernels; in
+// CI each other package, for one of them. At most two are under way at a time: each runs as many
 // jobs as there are cores.
 func TestCorpus(t *testing.T) {
 	older, newer := lab.Kernels(t)
@@ -35,8 +35,11 @@ func TestCorpus(t *testing.T) {
 		for i, p := range lab.Packages(t) {
 			kernels := []string{older, newer}
 			if os.Getenv("CI") == "true" { // whose time is short
+				if i%2 > 0 {
+					continue
+				}
 				want := e.find(t, p.Name, newer)
-				kernels = kernels[i%2:][:1]
+				kernels = kernels[i/2%2:][:1]
 				if want != nil && want.Code == 0 {
 					kernels = []string{newer} // few can be built for it
 				}
