@@ -131,6 +131,8 @@ func (m module) pack(t *testing.T) string {
 		}
 		write(t, filepath.Join(dir, "usr/src", m.name+"-"+m.version, name), text, mode)
 	}
+	// What counts the builds is outside of the build directory.
+	write(t, filepath.Join(dir, "etc/dkms", m.name+"-"+m.version+".conf"), "CONFINE=off\n", 0o644)
 	deb := filepath.Join(t.TempDir(), m.name+"-dkms_"+m.version+"_all.deb")
 	lab.MustExec(t, "dpkg-deb", "--root-owner-group", "-Zgzip", "-b", dir, deb)
 	return deb
