@@ -183,9 +183,8 @@ func (s *Server) put(n int) error {
 
 // Env returns what a make gets: the value of MAKEFLAGS, and the files that
 // must be its file descriptors 3 and 4, none if the pipe has a name and named says
-// that the make can open it. The form with
-// descriptors is read by every GNU make since 4.2; the command must not give -j.
-// The files stay the server's.
+// that the make can open it. The form with descriptors is read by every GNU make
+// since 4.2; the command must not give -j. The files stay the server's.
 func (s *Server) Env(named bool) (makeflags string, files []*os.File) {
 	makeflags = " -j" + strconv.Itoa(s.tokens) + " --jobserver-auth="
 	if s.proc != "" && named {

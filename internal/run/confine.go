@@ -234,14 +234,13 @@ func (o *order) attach(cmd *exec.Cmd) (*confined, error) {
 }
 
 // started closes what is the command's.
-func (f *confined) started() error {
+func (f *confined) started() {
 	if f == nil {
-		return nil
+		return
 	}
 	for _, file := range f.theirs {
 		file.Close()
 	}
-	return nil
 }
 
 // failure returns, once the command has ended, why it wasn't started, and clears

@@ -126,7 +126,8 @@ func (c Cmd) Run(ctx context.Context) error {
 	}
 	held, err := c.confine(cmd)
 	if err == nil {
-		err = errors.Join(cmd.Start(), held.started())
+		err = cmd.Start()
+		held.started()
 	}
 	if err != nil {
 		out.abandon()
