@@ -106,7 +106,7 @@ func (w *work) watch(ctx context.Context, dir int, over context.CancelCauseFunc)
 		}
 		full := st.Bavail*uint64(st.Bsize) < reserve
 		if full || st.Files > 0 && st.Ffree < min(first.Ffree/16, 1024) {
-			err := &overLimit{"it left hardly any space on the disk and was stopped", diskSetting}
+			err := &overLimit{fmt.Sprintf("it was stopped before it had filled the disk of %s: %v", w.dir, unix.ENOSPC), diskSetting}
 			over(err)
 			return err
 		}
