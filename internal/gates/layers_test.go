@@ -13,7 +13,7 @@ import (
 // what stands before it. ARCHITECTURE.md shows the same table.
 func layerTable() [][]string {
 	return [][]string{
-		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "copytree", "durable", "memo"},
+		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "copytree", "durable", "memo", "finding"},
 		{"conf", "kernel", "ko", "abi", "state", "cache", "mok", "trust"},
 		{"plan", "verify"},
 		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot"},
