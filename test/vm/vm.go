@@ -37,7 +37,7 @@ type Options struct {
 	// starts the kernel; "" stands for a start without firmware. Firmware takes
 	// 4 seconds, and a vmlinuz only. What the guest writes to the store stays.
 	UEFI string
-	// Timeout ends the machine; 0 stands for four minutes.
+	// Timeout ends the machine; 0 stands for ten minutes.
 	Timeout time.Duration
 }
 
