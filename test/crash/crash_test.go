@@ -213,7 +213,7 @@ func settled(p picture) picture {
 	for path, e := range p {
 		name := filepath.Base(path)
 		switch {
-		case below(path, cached, "/tmp"), path == tree+"/.lock", path == tree+"/.index-due": // the directory, empty
+		case below(path, cached, "/tmp"), path == tree+"/.lock", path == tree+"/.index-due", path == tree+"/.log": // directories, empty
 			continue
 		case name == "make.log", name == "build.json", below(path, tree+"/.outcome"):
 			e.text = ""
