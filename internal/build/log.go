@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -36,15 +37,16 @@ const logName = "make.log"
 // startLog begins a log in a build directory, in place of what has its name
 // there, with upstream's two header lines.
 func startLog(dir *untrusted.Dir, header string) (*logFile, error) {
+	path := filepath.Join(dir.Root().Name(), logName)
 	if err := dir.Root().RemoveAll(logName); err != nil {
-		return nil, fmt.Errorf("starting make.log: %w", err)
+		return nil, fmt.Errorf("starting %s: %w", path, err)
 	}
 	f, err := dir.Root().OpenFile(logName, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o644)
 	if err == nil {
 		_, err = fmt.Fprintf(f, "%s\n%s\n", header, time.Now().Format(time.UnixDate))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("starting make.log: %w", err)
+		return nil, fmt.Errorf("starting %s: %w", path, err)
 	}
 	return &logFile{f, dir}, nil
 }

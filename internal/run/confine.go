@@ -190,9 +190,8 @@ func (cmdline Cmd) confine(cmd *exec.Cmd) (*confined, error) {
 			err = os.Chown(dir, c.UID, c.UID)
 		}
 	}
-	// What is another user's can't be the home, nor hold temporary files. The
-	// signing key's PIN (the kernel's scripts/sign-file.c) is for dkms.
-	o.Env = append(without(cmd.Env, "HOME", "TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "KBUILD_SIGN_PIN"), "HOME="+home)
+	// What is another user's can't be the home, nor hold temporary files.
+	o.Env = append(without(cmd.Env, "HOME", "TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"), "HOME="+home)
 	if o.Scratch != "" {
 		o.Env = append(o.Env, "TMPDIR="+home)
 	}

@@ -99,7 +99,7 @@ func (c *Change) Stage(dest string) (string, error) {
 		return "", fmt.Errorf("preparing %s: %w", dest, err)
 	}
 	c.made = append(c.made, op{opPrune, top, filepath.Dir(dest)})
-	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
+	if err := makeDir(filepath.Dir(dest)); err != nil {
 		return "", fmt.Errorf("preparing %s: %w", dest, err)
 	}
 	if err := os.RemoveAll(tmp); err != nil {
@@ -126,7 +126,36 @@ func (c *Change) StageFile(dest string, content []byte, mode fs.FileMode) error 
 	if err != nil {
 		return err
 	}
-	return write(tmp, content, mode)
+	return inDir(filepath.Dir(tmp), func() error { return write(tmp, content, mode) })
+}
+
+// maxTries bounds how often something is tried that others may have undone
+// meanwhile: directories that have something of several kernels are removed by
+// whoever finds them empty.
+const maxTries = 1000
+
+// makeDir makes a directory and its parents.
+func makeDir(dir string) (err error) {
+	for range maxTries {
+		if err = os.MkdirAll(dir, 0o755); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return err
+}
+
+// inDir has a file made in a directory, which it makes if it isn't there.
+func inDir(dir string, make func() error) (err error) {
+	for range maxTries {
+		err = make()
+		if _, e := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) || !errors.Is(e, fs.ErrNotExist) {
+			break
+		}
+		if err := makeDir(dir); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // StageCopy prepares a copy of the file from, with its mode, for dest.
@@ -135,7 +164,7 @@ func (c *Change) StageCopy(from, dest string) error {
 	if err != nil {
 		return err
 	}
-	if err := copyFile(from, tmp); err != nil {
+	if err := inDir(filepath.Dir(tmp), func() error { return copyFile(from, tmp) }); err != nil {
 		return fmt.Errorf("copying %s to %s: %w", from, dest, err)
 	}
 	return nil
@@ -179,16 +208,17 @@ func (c *Change) Commit() error {
 	}
 	c.done = true
 	c.step()
-	if err := durable.Sync(filepath.Dir(journal)); err != nil {
-		return fmt.Errorf("writing the journal: %w", err)
+	if err = durable.Sync(filepath.Dir(journal)); err != nil {
+		err = fmt.Errorf("writing the journal: %w", err)
+	} else {
+		c.closePrep()
+		err = carryOut(journal, c.ops, c.step)
 	}
-	c.closePrep()
-	if err := carryOut(journal, c.ops, c.step); err != nil {
+	if err != nil {
 		// Nothing may be built on half a change, nor take what it has prepared.
 		_ = os.Rename(journal, c.journal+stuckEnd)
-		return err
 	}
-	return nil
+	return err
 }
 
 // feasible refuses, before anything has changed, steps that could not be

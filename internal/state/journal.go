@@ -64,10 +64,7 @@ func (o op) apply() error {
 		if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := os.MkdirAll(filepath.Dir(o.Dest), 0o755); err != nil {
-			return err
-		}
-		if err := os.Symlink(o.Path, tmp); err != nil {
+		if err := inDir(filepath.Dir(tmp), func() error { return os.Symlink(o.Path, tmp) }); err != nil {
 			return err
 		}
 		return os.Rename(tmp, o.Dest)
@@ -88,7 +85,7 @@ func place(path, dest string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
+	if err := makeDir(filepath.Dir(dest)); err != nil {
 		return err
 	}
 	if fi.IsDir() {

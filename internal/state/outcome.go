@@ -80,14 +80,11 @@ func (t Tree) KeepOutcome(o Outcome) error {
 		return fmt.Errorf("keeping the outcome of %s: %w", o.Key(), err)
 	}
 	path := t.outcomePath(o.Key())
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("keeping the outcome of %s: %w", o.Key(), err)
-	}
 	put, tmp := os.Rename, stagedName(path)
 	if o.Waiting == WaitingLock {
 		put, tmp = linkNew, stagedName(fmt.Sprintf("%s.%d", path, os.Getpid()))
 	}
-	err = write(tmp, append(text, '\n'), 0o644)
+	err = inDir(filepath.Dir(tmp), func() error { return write(tmp, append(text, '\n'), 0o644) })
 	if err == nil {
 		err = durable.Sync(tmp)
 	}

@@ -3,10 +3,12 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -308,4 +310,34 @@ func TestIndexNotDueAfterAbort(t *testing.T) {
 	if _, err := os.Stat(root + "/tree/.index-due"); err == nil || tree.KernelsDue() != nil {
 		t.Error("a mark is left", tree.KernelsDue())
 	}
+}
+
+// Changes of several kernels share directories that each removes when they are
+// empty.
+func TestSharedDirectories(t *testing.T) {
+	tree := Tree{Dir: t.TempDir()}
+	var all sync.WaitGroup
+	for _, kernel := range []string{"6.1", "6.2", "6.3"} {
+		all.Go(func() {
+			for range 200 {
+				c, err := tree.Begin()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				err = c.StageFile(tree.IndexDue(kernel), nil, 0o644)
+				if err == nil {
+					err = c.Commit()
+				}
+				c.Abort()
+				key := Key{ID: ID{Module: "m", Version: "1"}, Kernel: kernel, Arch: "x86_64"}
+				err = errors.Join(err, tree.IndexDone(kernel), tree.KeepOutcome(Outcome{Module: "m", Version: "1", Kernel: kernel, Arch: "x86_64"}), tree.DropOutcome(key))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }

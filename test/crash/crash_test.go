@@ -213,7 +213,7 @@ func settled(p picture) picture {
 	for path, e := range p {
 		name := filepath.Base(path)
 		switch {
-		case below(path, cached, "/tmp"), path == tree+"/.lock", path == tree+"/.index-due": // the directory, empty
+		case below(path, cached, "/tmp"), path == tree+"/.lock", path == tree+"/.index-due", path == tree+"/.log": // directories, empty
 			continue
 		case name == "make.log", name == "build.json", below(path, tree+"/.outcome"):
 			e.text = ""
@@ -297,6 +297,10 @@ func (g *stage) seen(p picture) bool {
 	return was
 }
 
+// othersEvery is for how many states the command itself, run once more, is tried,
+// until other commands are tried as well.
+const othersEvery = 5
+
 // kills tries every n-th point of a command. What is done afterwards is looked at
 // once for each state that a kill leaves.
 func (g *stage) kills(distance int, tear bool) (points int) {
@@ -314,8 +318,10 @@ func (g *stage) kills(distance int, tear bool) (points int) {
 		}
 		if !g.seen(killed) {
 			complaints = append(complaints, g.finish()...)
-			g.restore(killed)
-			complaints = append(complaints, g.other(killed)...)
+			if len(g.states)%othersEvery == 1 {
+				g.restore(killed)
+				complaints = append(complaints, g.other(killed)...)
+			}
 		}
 		if r.code != -1 && r.code != 128+int(syscall.SIGKILL) {
 			complaints = append(complaints, fmt.Sprintf("exit code %d of a killed command", r.code))

@@ -7,7 +7,8 @@
 // (ptrace(2)) behind a filter (seccomp(2)) that stops it before every system
 // call that changes a file system. The n-th of a command is where it is killed
 // (SIGKILL), or where the call fails with EIO, ENOSPC or EROFS. What dkms
-// starts (make, compilers, scripts) is traced too, but not counted.
+// starts (make, compilers, scripts) is traced too, but not counted, and neither is
+// the private root of a confined command.
 //
 // Each test has a machine of its own: a mount namespace with this machine's
 // tools, where the places that dkms changes are empty file systems. The real

@@ -119,6 +119,9 @@ type fault struct {
 	act     func() // what happens instead, while dkms is stopped
 }
 
+// fails reports whether changes fail, and not the whole command.
+func (f fault) fails() bool { return f.errno != 0 || f.act != nil }
+
 // step is one change.
 type step struct{ call, path string }
 

@@ -29,6 +29,10 @@ func TestScripts(t *testing.T) {
 	}
 	samples := readSamples(t)
 	base := fewDrivers(t)
+	if os.Getenv(peerVariable) == "" {
+		warm(t, base, samples)
+	}
+	base.Freeze()
 	limit := make(chan struct{}, slots)
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
@@ -53,7 +57,27 @@ func fewDrivers(t *testing.T) *lab.Root {
 	lab.MustExec(t, "find", kernel+"/drivers", "-mindepth", "1", "-maxdepth", "1", "!", "-name", "net", "-exec", "rm", "-r", "{}", "+")
 	lab.MustExec(t, "find", kernel+"/drivers/net", "-mindepth", "1", "-maxdepth", "1", "-type", "d", "-exec", "rm", "-r", "{}", "+")
 	root.MustRun("depmod", newer)
-	return root.Freeze()
+	return root
+}
+
+// warm leaves results of the samples that most scripts build in the cache, for
+// those that use it: which those have that remove cacheOff.
+func warm(t *testing.T, root *lab.Root, samples []sample) {
+	t.Helper()
+	older, newer := lab.Kernels(t)
+	m := &machine{root: root.Dir, kernel: older, newer: newer}
+	if err := m.prepare("", samples); err != nil {
+		t.Fatal(err)
+	}
+	root.AddBinary()
+	root.MustRun("rm", "-f", cacheOff)
+	for _, dir := range []string{"src/dgt_basic-1.0", "src/dgt_basic-2.0"} {
+		args := m.entering("dkms", []string{"build", dir + "/dkms.conf", "-k", older, "-k", newer})
+		lab.MustExec(t, "env", args...)
+	}
+	for _, dir := range []string{"/src", "/usr/src/dgt_basic-1.0", "/usr/src/dgt_basic-2.0", dkmsTree, "/etc/dkms", "/usr/sbin/dkms"} {
+		root.MustRun("rm", "-r", dir)
+	}
 }
 
 // runScript runs one script in a root of its own.
@@ -98,6 +122,10 @@ func (t one) Run(_ string, f func(testscript.T)) { f(t) }
 
 func (t one) Verbose() bool { return testing.Verbose() }
 
+// cacheOff turns the cache of results off: most scripts tell of builds. The others
+// remove it.
+const cacheOff = "/etc/dkms/framework.conf.d/00-cache.conf"
+
 // prepare puts the peer, the signing tool's link and the samples into the
 // root.
 func (m *machine) prepare(peer string, samples []sample) error {
@@ -120,8 +148,7 @@ func (m *machine) prepare(peer string, samples []sample) error {
 			return err
 		}
 	}
-	// The scripts tell of builds; x_cache takes the file away.
-	return os.WriteFile(m.path("/etc/dkms/framework.conf.d/00-cache.conf"), []byte("result_cache=off\n"), 0o644)
+	return os.WriteFile(m.path(cacheOff), []byte("result_cache=off\n"), 0o644)
 }
 
 // TestCoverage counts the scenarios of the list that a script carries out, and

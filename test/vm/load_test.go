@@ -140,7 +140,7 @@ func (b *built) enforced(t *testing.T, c console) {
 		c.wantsNot(t, name, "loaded: ")
 		if strings.HasPrefix(name, "flipped-") && name != "flipped-magic" {
 			// A signature that is there, by a key that is trusted, but wrong.
-			c.wantsNot(t, name, "logged: ")
+			c.wantsNot(t, name, "logged: Loading of ")
 		}
 	}
 	for file := range b.taken {

@@ -37,7 +37,7 @@ type Options struct {
 	// starts the kernel; "" stands for a start without firmware. Firmware takes
 	// 4 seconds, and a vmlinuz only. What the guest writes to the store stays.
 	UEFI string
-	// Timeout ends the machine; 0 stands for four minutes.
+	// Timeout ends the machine; 0 stands for ten minutes.
 	Timeout time.Duration
 }
 
@@ -50,7 +50,7 @@ func Boot(tb testing.TB, o Options) string {
 		o.Memory = 512
 	}
 	if o.Timeout == 0 {
-		o.Timeout = 4 * time.Minute // a machine that does much besides is slow
+		o.Timeout = 10 * time.Minute // a machine that does much besides is slow
 	}
 	// Without no_timer_check a kernel panics where the host is so busy that it sees
 	// no ticks for a while (arch/x86/kernel/apic/io_apic.c, check_timer).
