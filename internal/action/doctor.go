@@ -75,7 +75,11 @@ func (e *Engine) examine(ctx context.Context, id state.ID, release string) (*doc
 		return nil, err
 	}
 	if id.Module != "" && !e.sourceKnown(id) {
-		return nil, e.requireAdded(e.meant(id, plan.Target{}))
+		f := failf(NotAdded, "%s is not in the DKMS tree, nor is its source in %s", strings.TrimSuffix(id.String(), "/"), e.Paths.SourceTree)
+		if others := e.listed(id.Module); len(others) > 0 {
+			return nil, f.hint("There is: %s", join(others))
+		}
+		return nil, f.hint("`dkms status` lists the modules that are.")
 	}
 	if _, err := run.LookPath("sudo", e.baseEnv()); err == nil {
 		f.Sudo = true

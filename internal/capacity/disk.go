@@ -4,6 +4,7 @@ package capacity
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +42,9 @@ func DiskOf(p host.Paths, dir string) (Disk, error) {
 		return Disk{}, fmt.Errorf("looking at the file system of %s: %w", dir, &os.PathError{Op: "statfs", Path: dir, Err: err})
 	}
 	d := Disk{Free: int64(st.Bavail) * int64(st.Bsize), Files: -1, ReadOnly: st.Flags&unix.ST_RDONLY != 0, NoExec: st.Flags&unix.ST_NOEXEC != 0}
+	if st.Blocks == 0 { // in memory, without a bound (ramfs)
+		d.Free = math.MaxInt64
+	}
 	if st.Files > 0 { // Btrfs and others make them as needed
 		d.Files = int64(st.Ffree)
 	}

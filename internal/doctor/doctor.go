@@ -33,7 +33,7 @@ func Checks() []Check {
 		{Name: "kernel", About: "the kernel is installed here", machine: absent, kernel: present},
 		{Name: "tree", About: "the DKMS tree agrees with itself, and no change is unfinished", machine: damage},
 		{Name: "read-only", About: "what is written to isn't mounted read-only, nor without the right to run programs", machine: mounts},
-		{Name: "disk", About: "there is room in the DKMS tree, in the kernel's tree and in /boot", machine: disk},
+		{Name: "disk", About: "there is room in the DKMS tree, in the kernel's tree and where kernels' images are", machine: disk},
 		{Name: "memory", About: "there is memory for a compiler", machine: memory},
 		{Name: "hooks", About: "the packages of kernels call dkms", whole: true, machine: hooks},
 		{Name: "headers", About: "the kernel's headers are there, complete, and its own", kernel: headers},

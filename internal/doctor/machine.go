@@ -81,7 +81,7 @@ func mounts(f *Facts) []finding.Finding {
 		switch {
 		case seen[d.Mount] && d.Mount != "":
 		case d.ReadOnly:
-			all = append(all, one(finding.Error, d.Path, "it is mounted read-only", d.Use+" can't be written; after an error of the disk the system mounts it so by itself (dmesg tells)", remount("rw"))...)
+			all = append(all, one(finding.Error, d.Path, "it is mounted read-only", "no "+d.Use+" can be written there; after an error of the disk the system mounts it so by itself (dmesg tells)", remount("rw"))...)
 		case d.NoExec && d.Scripts:
 			all = append(all, one(finding.Error, d.Path, "it is mounted noexec", "builds run scripts and programs of the module there: permission denied", remount("exec"))...)
 		default:
