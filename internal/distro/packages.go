@@ -124,12 +124,11 @@ func (q Query) Owner(ctx context.Context, d Distro, path string) string {
 	}
 	owner := ""
 	for _, line := range q.ask(ctx, append(argv[:len(argv):len(argv)], path)...) {
-		name, _, _ := strings.Cut(line, ": ")
-		name, _, _ = strings.Cut(strings.TrimSuffix(name, ":"), ":") // of an architecture
-		if name == "" || strings.ContainsAny(name, " ,") || owner != "" {
-			return ""
+		names, _, _ := strings.Cut(line, ": ")
+		if names == "" || strings.ContainsAny(names, " ,") || owner != "" {
+			return "" // none, several, or a diversion
 		}
-		owner = name
+		owner, _, _ = strings.Cut(names, ":") // of an architecture
 	}
 	return owner
 }

@@ -33,7 +33,14 @@ Acquire::Retries "0";
 	for _, dir := range []string{"postinst.d", "header_postinst.d", "prerm.d"} {
 		remove(t, base.Path("etc/kernel", dir, "dkms"))
 	}
-	base.MustApt("install", "linux-image-"+k, "linux-headers-"+k)
+	if os.Getenv("CI") == "true" { // whose time is short: without the initramfs
+		found, _ := filepath.Glob(base.Path("var/cache/apt/archives/linux-image-" + k + "_*.deb"))
+		base.MustRun("dpkg-deb", "-x", strings.TrimPrefix(found[0], base.Dir), "/")
+		base.MustRun("depmod", k)
+	} else {
+		base.MustApt("install", "linux-image-"+k)
+	}
+	base.MustApt("install", "linux-headers-"+k)
 	base.Freeze()
 
 	for _, c := range []struct {
@@ -84,8 +91,15 @@ Acquire::Retries "0";
 			r.wants(r.doctor(), "order", "plain/1.0", "headers", "came after the hook", "dkms autoinstall -k "+k)
 			r.cure()
 			r.works("plain/1.0", k)
+			// A module's package comes before dkms could be told of it.
+			debs, _ := filepath.Glob(r.Path("var/cache/apt/archives/acpi-call-dkms_*.deb"))
+			r.MustRun("dpkg", "--unpack", strings.TrimPrefix(debs[0], r.Dir))
+			r.wants(r.doctor(), "source", "acpi-call/", "it is not in the DKMS tree", "dkms install acpi-call/")
 		}},
 	} {
+		if c.name == "incomplete headers" && os.Getenv("CI") == "true" {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) { c.do(over(t, base.Root)) })
 	}
 }
