@@ -40,10 +40,13 @@ type Diagnosis struct {
 // packages that are missing. The error is a Failure with Said set if anything worse
 // than a note was found.
 func (e *Engine) Doctor(ctx context.Context, id state.ID, release string) (Diagnosis, error) {
-	shown := e.Err
+	shown, environ := e.Err, e.Environ
 	e.Err = io.Discard // what confs and results have to say is among the findings
+	if os.Geteuid() != 0 {
+		e.Environ = e.systemPath(e.Environ) // root's own will have that
+	}
 	f, err := e.examine(ctx, id, release)
-	e.Err = shown
+	e.Err, e.Environ = shown, environ
 	if err != nil {
 		return Diagnosis{}, err
 	}
@@ -166,7 +169,7 @@ func (e *Engine) patient(ctx context.Context, f *doctor.Facts, t plan.Target) do
 	}
 	p.Tools, p.Built, p.Found, p.Compiler = e.tools(ctx, k, patches)
 	p.Signing = e.signingFor(ctx, t)
-	if image, ok := initramfs.Find(e.Paths, t.Kernel); ok {
+	if image, ok := initramfs.Find(e.Paths, t.Kernel); ok && e.Framework.Initramfs {
 		tool, _ := initramfs.Owner(e.Paths, t.Kernel, e.baseEnv())
 		p.Initramfs, p.InitramfsTool = image, string(tool)
 	}
@@ -249,7 +252,7 @@ func (e *Engine) room(f *doctor.Facts) {
 		if k.Tree {
 			dirs = append(dirs, doctor.Dir{Path: e.Paths.KernelTree(k.Release), Use: "modules", Need: treeRoom})
 		}
-		if fi, err := os.Stat(k.Initramfs); err == nil && e.Framework.Initramfs {
+		if fi, err := os.Stat(k.Initramfs); err == nil {
 			dirs = append(dirs, doctor.Dir{Path: filepath.Dir(k.Initramfs), Use: "images of kernels", Need: fi.Size(), Boot: true})
 		}
 	}
@@ -262,7 +265,7 @@ func (e *Engine) room(f *doctor.Facts) {
 	f.Memory, _ = capacity.Free(e.Paths)
 	for _, k := range f.Kernels {
 		for _, m := range k.Modules {
-			if !m.Installed {
+			if !m.Installed && m.Excluded == "" {
 				f.Need = max(f.Need, leastPeak, e.effort(m.ID).peak)
 			}
 		}

@@ -90,7 +90,13 @@ func (e *Engine) absentFor(k kernel.Kernel, c toolchain) string {
 // there is, with its name.
 func (e *Engine) tools(ctx context.Context, k kernel.Kernel, patches bool) (lacking []doctor.Tool, built, found int, cc string) {
 	env := e.baseEnv()
-	lack := func(name, pkg string) { lacking = append(lacking, doctor.Tool{Name: name, Package: pkg}) }
+	lack := func(name, pkg string) {
+		t := doctor.Tool{Name: name, Package: pkg}
+		if path, err := run.LookPath(name, e.systemPath(nil)); err == nil {
+			t.Dir = filepath.Dir(path)
+		}
+		lacking = append(lacking, t)
+	}
 	need := func(names ...string) {
 		for _, name := range names {
 			if _, err := run.LookPath(name, env); err != nil {
@@ -123,6 +129,13 @@ func (e *Engine) tools(ctx context.Context, k kernel.Kernel, patches bool) (lack
 	}
 	built, found, cc = e.compilerVersions(config, c)
 	return lacking, built, found, cc
+}
+
+// systemPath adds to an environment a PATH that has the directories of programs for
+// root too.
+func (e *Engine) systemPath(environ []string) []string {
+	dirs := append([]string{lastValue(environ, "PATH")}, e.Paths.SystemCommands...)
+	return append(environ[:len(environ):len(environ)], "PATH="+strings.TrimPrefix(strings.Join(dirs, ":"), ":"))
 }
 
 // compilerVersions compares the compiler of a kernel (CONFIG_GCC_VERSION,

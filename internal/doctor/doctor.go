@@ -47,6 +47,7 @@ func Checks() []Check {
 		{Name: "installed", About: "the kernel has every module that asks for it, or that the running kernel has", kernel: each(installed)},
 		{Name: "stale", About: "nothing has changed since a module was built", kernel: each(stale)},
 		{Name: "objects", About: "the kernel would load what is installed: all that `dkms verify` looks at", kernel: each(objects)},
+		{Name: "initramfs", About: "the tool that makes the kernel's initramfs is there", kernel: initramfs},
 		{Name: "signing", About: "the kernel trusts the key that objects are signed with, where it asks for that", kernel: signing},
 		{Name: "loaded", About: "what is loaded is what is installed", kernel: each(loaded)},
 		{Name: "autoload", About: "what a list of modules-load.d or a device asks for is loaded", kernel: each(autoload)},

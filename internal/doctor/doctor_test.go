@@ -110,8 +110,10 @@ func TestFindings(t *testing.T) {
 		{"another flavour", func(f *Facts) { f.Kernels[1].Headers.Release = "6.12.0-rt" }, "headers|warning|of another kernel: 6.12.0-rt"},
 		{"tools", func(f *Facts) {
 			absentFrom(&f.Kernels[1])
-			f.Kernels[1].Tools = []Tool{{"make", "make"}, {"gcc-12", "gcc-12"}}
+			f.Kernels[1].Tools = []Tool{{"make", "make", ""}, {"gcc-12", "gcc-12", ""}}
 		}, "toolchain|error|make, gcc-12|$ apt-get install make gcc-12"},
+		{"PATH", func(f *Facts) { f.Kernels[1].Tools = []Tool{{"depmod", "kmod", "/usr/sbin"}} }, "toolchain|warning|it lacks /usr/sbin, where depmod is|$ export PATH=$PATH:/usr/sbin"},
+		{"no initramfs tool", func(f *Facts) { f.Kernels[1].InitramfsTool = "" }, "initramfs|note|/boot/initrd.img-6.12.0: nothing is installed"},
 		{"old compiler", func(f *Facts) { f.Kernels[1].Found = 9 }, "toolchain|warning|version 12 of its compiler, and gcc-12 is version 9"},
 		{"source gone", func(f *Facts) {
 			for i := range f.Kernels {

@@ -113,8 +113,9 @@ type Headers struct {
 	Release string
 }
 
-// Tool is a command, and the package that brings it, if known.
-type Tool struct{ Name, Package string }
+// Tool is a command, and the package that brings it, if known. Dir is where it is, in
+// a directory that PATH lacks.
+type Tool struct{ Name, Package, Dir string }
 
 // Signing is how a kernel stands to the key of this machine.
 type Signing struct {

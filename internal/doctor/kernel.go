@@ -65,18 +65,31 @@ func toolchain(f *Facts, k *Kernel) []finding.Finding {
 		return nil // one after the other; what is needed is known by the headers
 	}
 	var names, packages []string
+	var all []finding.Finding
 	for _, t := range k.Tools {
+		if t.Dir != "" {
+			all = append(all, one(max(s, finding.Warning), "PATH", "it lacks "+t.Dir+", where "+t.Name+" is", "su without a dash keeps the PATH of an ordinary user; "+why, command("export PATH=$PATH:%s", t.Dir))...)
+			continue
+		}
 		names, packages = append(names, t.Name), append(packages, t.Package)
 	}
-	var all []finding.Finding
 	if len(names) > 0 {
-		all = one(s, k.name(), "a build needs what is not installed: "+strings.Join(names, ", "), why, append([]string{f.install(packages...)}, f.again(k)...)...)
+		all = append(all, one(s, k.name(), "a build needs what is not installed: "+strings.Join(names, ", "), why, append([]string{f.install(packages...)}, f.again(k)...)...)...)
 	}
 	if k.Found > 0 && k.Built > k.Found {
 		all = append(all, one(finding.Warning, k.name(), fmt.Sprintf("it was built with version %d of its compiler, and %s is version %d", k.Built, k.Compiler, k.Found),
 			"an older compiler may not know the options that the kernel is built with", "install version "+fmt.Sprint(k.Built)+" of the compiler")...)
 	}
 	return all
+}
+
+// initramfs wants the tool that makes a kernel's image again.
+func initramfs(f *Facts, k *Kernel) []finding.Finding {
+	if k.Initramfs == "" || k.InitramfsTool != "" {
+		return nil
+	}
+	return one(finding.Note, k.Initramfs, "nothing is installed that could make it again: "+strings.Join([]string{"update-initramfs", "dracut", "mkinitcpio"}, ", "),
+		"a module that belongs into it would not get there")
 }
 
 // signing wants a key that the kernel trusts, where it asks for one.

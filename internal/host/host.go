@@ -78,6 +78,8 @@ type Paths struct {
 	// ModulesLoadDirs are all directories of such lists, and ModprobeDirs those of
 	// modprobe.d(5), the most important first.
 	ModulesLoadDirs, ModprobeDirs []string
+	// SystemCommands are the directories of programs that only root's PATH has.
+	SystemCommands []string
 	// SysModule has a directory for each module that is loaded or built in.
 	SysModule string
 	// KernelPlugin is the plugin of dkms for kernel-install(8), PacmanHook its hook
@@ -131,6 +133,7 @@ func Default() Paths {
 		ModulesLoadDir:      "/etc/modules-load.d",
 		ModulesLoadDirs:     []string{"/etc/modules-load.d", "/run/modules-load.d", "/usr/local/lib/modules-load.d", "/usr/lib/modules-load.d"},
 		ModprobeDirs:        []string{"/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"},
+		SystemCommands:      []string{"/usr/local/sbin", "/usr/sbin", "/sbin"},
 		SysModule:           "/sys/module",
 		KernelPlugin:        "/usr/lib/kernel/install.d/40-dkms.install",
 		PacmanHook:          "/usr/share/libalpm/hooks/70-dkms-install.hook",
