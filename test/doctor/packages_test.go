@@ -41,6 +41,8 @@ Acquire::Retries "0";
 		base.MustApt("install", "linux-image-"+k)
 	}
 	base.MustApt("install", "linux-headers-"+k)
+	base.MustRun("dkms", "build", "plain/1.0", "-k", k) // from now on it is in the cache
+	base.MustRun("dkms", "unbuild", "plain/1.0", "-k", k)
 	base.Freeze()
 
 	for _, c := range []struct {
