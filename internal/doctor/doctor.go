@@ -155,14 +155,15 @@ func (k *Kernel) buildable() bool {
 // foreign reports whether the headers are of another kernel.
 func (k *Kernel) foreign() bool { return k.Headers.Release != "" && k.Headers.Release != k.Release }
 
-// again are the commands that make the modules of a kernel once its obstacle is gone.
+// again are the commands that make the modules of a kernel once its obstacle is gone;
+// one that needs others first has a finding of its own.
 func (f *Facts) again(k *Kernel) []string {
 	var steps []string
 	auto := false
 	for i := range k.Modules {
 		m := &k.Modules[i]
 		switch {
-		case !f.wants(m):
+		case !f.wants(m), len(m.Depends) > 0:
 		case f.Asked.Module != "", !m.Auto:
 			steps = append(steps, installLine(m.ID, k))
 		default:
