@@ -74,8 +74,8 @@ vm: build
 
 # The binary is static, to run in roots of any kind; so are the tests, since some run
 # themselves there. A race in either ends it with code 66. test/bench measures time;
-# test/packages, upgrade and switch run the packages of dist/.
-RACE ?= $(shell go list ./... | grep -vE '/test/(bench|packages|upgrade|switch|guides)$$')
+# test/packages, upgrade, switch and doctor run the packages of dist/.
+RACE ?= $(shell go list ./... | grep -vE '/test/(bench|packages|upgrade|switch|guides|doctor)$$')
 race: export CGO_ENABLED := 1
 race: export GORACE := halt_on_error=1 exitcode=66
 race: export DKMS_BINARY := $(CURDIR)/bin/race/dkms

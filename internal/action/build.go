@@ -300,61 +300,6 @@ func buildFailure(b *build.Failure) *Failure {
 	return f
 }
 
-// toolchain is what the target kernel wants to be built with.
-type toolchain struct {
-	env   []string
-	clang bool
-	llvm  bool
-}
-
-func (w *performance) toolchain(ctx context.Context, k kernel.Kernel) (toolchain, error) {
-	var c toolchain
-	if _, err := run.LookPath("make", w.baseEnv()); err != nil {
-		return c, failf(MakeFailed, "make is not installed").hint("Install it with: %s", w.distro.InstallCommand("make"))
-	}
-	if k.KernelVariables {
-		line := fmt.Sprintf("unset MAKEFLAGS MFLAGS MAKELEVEL; printf 'show-%%%%:\\n\\t@echo $($*)\\ninclude %%s\\n' %s | make -f - show-CC", k.Variables())
-		out, err := run.Cmd{Shell: line, Env: w.baseEnv()}.Output(ctx)
-		if err != nil {
-			return c, fmt.Errorf("reading the compiler of kernel %s: %w", k.Release, err)
-		}
-		c.env = append(c.env, "CC="+strings.TrimSpace(string(out)))
-	}
-	t := k.Toolchain(func(name string) (string, error) { return run.LookPath(name, w.Environ) })
-	c.env = append(c.env, t.Environ()...)
-	c.llvm, c.clang = t.LLVM, t.CC == "clang"
-	more, err := w.buildEnvironment(ctx)
-	c.env = append(c.env, more...)
-	return c, err
-}
-
-// compilerMissing fails when no compiler for the kernel is installed, before
-// anything is compiled.
-func (w *performance) compilerMissing(k kernel.Kernel, c toolchain) error {
-	path := append(w.baseEnv(), c.env...)
-	has := func(name string) bool {
-		_, err := run.LookPath(name, path)
-		return err == nil
-	}
-	cc, _, _ := strings.Cut(lastValue(c.env, "CC"), " ")
-	if cc != "" && has(cc) || cc == "" && (has("gcc") || has("cc") || has("clang")) {
-		return nil
-	}
-	if cc == "" {
-		cc = "a C compiler"
-		if config, err := k.Config(); err == nil {
-			if text, _, _ := strings.Cut(config.Text("CONFIG_CC_VERSION_TEXT"), " "); text != "" {
-				cc = text
-			}
-		}
-	}
-	f := failf(MakeFailed, "the compiler for kernel %s is not installed: %s", k.Release, cc)
-	if pkg := w.distro.CompilerPackage(strings.TrimPrefix(cc, "a C compiler")); pkg != "" {
-		f.hint("Install it with: %s", w.distro.InstallCommand(pkg))
-	}
-	return f
-}
-
 // lastValue returns what a program finds for a variable in environ.
 func lastValue(environ []string, name string) string {
 	value := ""
@@ -368,15 +313,15 @@ func lastValue(environ []string, name string) string {
 
 // buildEnvironment returns what the file named by build_environment in
 // framework.conf exports.
-func (w *performance) buildEnvironment(ctx context.Context) ([]string, error) {
-	file := w.Framework.BuildEnvironment
+func (e *Engine) buildEnvironment(ctx context.Context) ([]string, error) {
+	file := e.Framework.BuildEnvironment
 	if file == "" {
 		return nil, nil
 	}
 	if fi, err := os.Stat(file); err != nil || !fi.Mode().IsRegular() {
 		return nil, nil
 	}
-	out, err := run.Cmd{Argv: []string{"bash", "-c", `. "$1" >/dev/null 2>&1; env -0`, "bash", file}, Env: w.baseEnv()}.Output(ctx)
+	out, err := run.Cmd{Argv: []string{"bash", "-c", `. "$1" >/dev/null 2>&1; env -0`, "bash", file}, Env: e.baseEnv()}.Output(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading build_environment %s: %w", file, err)
 	}

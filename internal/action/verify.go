@@ -234,7 +234,7 @@ func (e *Engine) verifyPlace(t plan.Target, m *conf.Module, reports []verify.Rep
 		for _, s := range verify.Shadowed(e.Paths.KernelTree(t.Kernel), paths) {
 			text := "is not in modules.dep: run depmod -a " + t.Kernel
 			if s.Winner != "" {
-				text = "is shadowed: modprobe takes " + s.Winner
+				text = shadowedBy + s.Winner
 			}
 			addProblem(reports, s.Path, verify.Problem{Code: "shadowed", Refuse: true, Text: text})
 		}
@@ -252,6 +252,9 @@ func (e *Engine) verifyPlace(t plan.Target, m *conf.Module, reports []verify.Rep
 		}
 	}
 }
+
+// shadowedBy begins the text of a problem, in front of a path.
+const shadowedBy = "is shadowed: modprobe takes "
 
 func addProblem(reports []verify.Report, path string, p verify.Problem) {
 	for i := range reports {

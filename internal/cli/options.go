@@ -51,7 +51,7 @@ var optionTable = []Option{
 	{Short: "-j", Arg: "number", Help: "parallel jobs; 0 for no limit"},
 	{Long: "--check-reproducible", Help: "build twice and compare; keep the result only if the bytes are the same"},
 	{Long: "--dry-run", Help: "show the steps and do nothing"},
-	{Long: "--json", Help: "print JSON (status, list, config, verify, ready, cache, key)"},
+	{Long: "--json", Help: "print JSON (status, list, config, verify, ready, doctor, cache, key)"},
 	{Long: "--verbose", Help: "show commands and their output"},
 	{Long: "--quiet", Short: "-q", Help: "print nothing; the exit code tells"},
 	{Long: "--debug", Help: "as --verbose"},

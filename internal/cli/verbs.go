@@ -116,6 +116,11 @@ var verbTable = []Verb{
 		run: ready,
 	},
 	{
+		Name: "doctor", ReadOnly: true, Usage: "[<module>[/<version>]] [-k <kernel>]", Help: "tell what keeps modules from being built, installed and loaded, why, and what to do", One: true,
+		Options: with(selectOptions, kernelOptions, []string{"--json"}), Codes: []action.Reason{action.OneKernel, action.NoAll, action.NotAdded, action.EmptyKernel, action.FoundWarning, action.FoundError},
+		run: doctorVerb,
+	},
+	{
 		Name: "config", Kernelless: true, Usage: "<module>/<version> | <directory> [-k <kernel>]", Help: "show what dkms.conf comes to for a kernel",
 		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--json"}), One: true,
 		Codes: []action.Reason{action.NoModule, action.NotAdded, action.NoConf, action.BadConf},

@@ -202,3 +202,51 @@ func FuzzAssignments(f *testing.F) {
 		}
 	})
 }
+
+func TestFamilyCommands(t *testing.T) {
+	p := host.Default()
+	for _, tt := range []struct{ id, reinstall, tidy, pahole, hook string }{
+		{"debian", "apt-get install --reinstall -o Dpkg::Options::=--force-confmiss x", "apt-get autoremove --purge", "pahole", "/etc/kernel/postinst.d/dkms"},
+		{"ubuntu debian", "apt-get install --reinstall -o Dpkg::Options::=--force-confmiss x", "apt-get autoremove --purge", "pahole", "/etc/kernel/postinst.d/dkms"},
+		{"rhel centos fedora", "dnf reinstall x", "dnf remove --oldinstallonly", "dwarves", "/usr/lib/kernel/install.d/40-dkms.install"},
+		{"suse opensuse", "zypper install --force x", "zypper purge-kernels", "dwarves", ""},
+		{"arch", "pacman -S x", "", "dwarves", "/usr/share/libalpm/hooks/70-dkms-install.hook"},
+		{"nothing", "", "", "", ""},
+	} {
+		d := Distro{ID: tt.id}
+		hook := ""
+		for _, h := range d.Hooks(p)[:min(1, len(d.Hooks(p)))] {
+			hook = h
+		}
+		if got := d.ReinstallCommand("x"); got != tt.reinstall || d.TidyCommand() != tt.tidy || d.CommandPackage("pahole") != tt.pahole || hook != tt.hook {
+			t.Errorf("%s: %q, %q, %q, %q", tt.id, got, d.TidyCommand(), d.CommandPackage("pahole"), hook)
+		}
+	}
+	if got := (Distro{ID: "debian"}).CommandPackage("ld"); got != "binutils" {
+		t.Errorf("ld is of %q", got)
+	}
+	if got := (Distro{ID: "debian"}).ReinstallCommand(); got != "" {
+		t.Errorf("of no package: %q", got)
+	}
+}
+
+// The package manager of this machine is asked.
+func TestOwner(t *testing.T) {
+	d, q := Distro{ID: "debian"}, Query{Paths: host.Default(), Env: os.Environ()}
+	for path, want := range map[string]string{"/usr/bin/dpkg": "dpkg", "/no/such/file": "", "/usr": ""} {
+		if got := q.Owner(t.Context(), d, path); got != want {
+			t.Errorf("%s is of %q, want %q", path, got, want)
+		}
+	}
+	if got := q.Owner(t.Context(), Distro{ID: "alpine"}, "/usr/bin/dpkg"); got != "" {
+		t.Errorf("of another family: %q", got)
+	}
+	for module, want := range map[string]string{"no-such-module-of-anybody": "", "--bad": ""} {
+		if got := q.ModulePackage(t.Context(), d, module); got != want {
+			t.Errorf("%s is of %q", module, got)
+		}
+	}
+	if got := q.Newer(t.Context(), d, "no-such-package-of-anybody"); got != "" {
+		t.Errorf("newer: %q", got)
+	}
+}

@@ -75,11 +75,21 @@ type Paths struct {
 	// ModulesLoadDir holds the administrator's lists of modules to load at
 	// boot (modules-load.d(5)).
 	ModulesLoadDir string
+	// ModulesLoadDirs are all directories of such lists, and ModprobeDirs those of
+	// modprobe.d(5), the most important first.
+	ModulesLoadDirs, ModprobeDirs []string
+	// SystemCommands are the directories of programs that only root's PATH has.
+	SystemCommands []string
+	// SysModule has a directory for each module that is loaded or built in.
+	SysModule string
+	// KernelPlugin is the plugin of dkms for kernel-install(8), PacmanHook its hook
+	// for pacman. Debian's hooks are below KernelInstall.
+	KernelPlugin, PacmanHook string
 	// ESP are the mount points of the EFI system partition besides Boot.
 	ESP []string
 	// MachineID is machine-id(5), which names directories of boot loader
 	// entries; KernelInstall has kernel-install(8)'s entry-token and
-	// install.conf.
+	// install.conf, and the directories of hooks that Debian's kernel packages run.
 	MachineID, KernelInstall string
 	// InitramfsTools and InitramfsToolsShare hold what the administrator and
 	// packages tell initramfs-tools(7).
@@ -121,6 +131,12 @@ func Default() Paths {
 		DepmodDirs:          []string{"/etc/depmod.d", "/run/depmod.d", "/usr/local/lib/depmod.d", "/lib/depmod.d"},
 		ModulesLoadUnit:     "/lib/systemd/system/systemd-modules-load.service",
 		ModulesLoadDir:      "/etc/modules-load.d",
+		ModulesLoadDirs:     []string{"/etc/modules-load.d", "/run/modules-load.d", "/usr/local/lib/modules-load.d", "/usr/lib/modules-load.d"},
+		ModprobeDirs:        []string{"/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"},
+		SystemCommands:      []string{"/usr/local/sbin", "/usr/sbin", "/sbin"},
+		SysModule:           "/sys/module",
+		KernelPlugin:        "/usr/lib/kernel/install.d/40-dkms.install",
+		PacmanHook:          "/usr/share/libalpm/hooks/70-dkms-install.hook",
 		ESP:                 []string{"/efi", "/boot/efi"},
 		MachineID:           "/etc/machine-id",
 		KernelInstall:       "/etc/kernel",
