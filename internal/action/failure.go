@@ -64,6 +64,8 @@ const (
 	NotReproducible
 	NotTrusted
 	NotConfined
+	FoundWarning
+	FoundError
 	Busy
 	Interrupted
 )

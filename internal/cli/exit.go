@@ -85,6 +85,8 @@ var exitTable = []ExitRow{
 	{action.NotReproducible, 24, "build --check-reproducible: two builds gave different bytes"},
 	{action.NotTrusted, 25, "key status: the kernel takes trusted signatures only, and doesn't trust the key"},
 	{action.NotConfined, 26, "`confine=require`, and the machine allows no namespaces"},
+	{action.FoundWarning, 27, "doctor, fsck, lint: the worst finding is a warning"},
+	{action.FoundError, 28, "doctor, fsck, lint: the worst finding is an error"},
 	{action.Busy, 75, "in a package manager's hook: another dkms was at work for longer than hook_lock_timeout"},
 	{action.Excluded, 77, "BUILD_EXCLUSIVE: the module is not meant for the kernel"},
 	{action.PreInstallFailed, 101, "PRE_INSTALL failed"},
