@@ -11,6 +11,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dkms-go/internal/copytree"
+	"dkms-go/internal/durable"
+	"dkms-go/internal/untrusted"
 )
 
 // lostFound is the name of the directory of what fsck has moved aside.
@@ -26,7 +30,7 @@ func (t Tree) LostFound(now time.Time) string {
 // the whole path that it had. What is outside of the tree may be on another file
 // system: it is copied, and must be a file or a symbolic link.
 func (c *Change) Aside(t Tree, path, lost string) error {
-	dest := filepath.Join(lost, path)
+	dest := free(filepath.Join(lost, path))
 	if within(path, t.Dir) {
 		c.ops = append(c.ops, op{opAside, dest, path})
 		return nil
@@ -52,8 +56,21 @@ func (c *Change) Aside(t Tree, path, lost string) error {
 	return nil
 }
 
-// aside renames path to dest if nothing is there. What can't be moved, such as
-// a mount point or what is marked as immutable, stays.
+// free returns a path beside dest at which nothing is.
+func free(dest string) string {
+	at := dest
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(at); err != nil {
+			return at
+		}
+		at = fmt.Sprintf("%s.%d", dest, n)
+	}
+}
+
+// aside renames path to dest. Some file systems don't rename directories that a
+// layer below has (overlayfs, EXDEV): it is copied, and where dest is there
+// already, that was done before. What can't be moved, such as a mount point or what
+// is marked as immutable, stays.
 func aside(path, dest string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -61,12 +78,37 @@ func aside(path, dest string) error {
 	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
 		return err
 	}
-	if err := unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, dest, unix.RENAME_NOREPLACE); err == unix.ENOSYS || err == unix.EINVAL {
+	err := unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, dest, unix.RENAME_NOREPLACE)
+	switch err {
+	case unix.EXDEV:
+		if copyAside(path, dest) == nil {
+			_ = untrusted.RemoveAll(path)
+		}
+	case unix.EEXIST:
+		_ = untrusted.RemoveAll(path)
+	case unix.ENOSYS, unix.EINVAL:
 		if _, err := os.Lstat(dest); errors.Is(err, fs.ErrNotExist) {
 			_ = os.Rename(path, dest)
 		}
 	}
 	return nil
+}
+
+// copyAside puts a copy of the directory path to dest, whole or not at all.
+func copyAside(path, dest string) error {
+	tmp := stagedName(dest)
+	err := os.RemoveAll(tmp)
+	if err == nil {
+		err = copytree.Copy(path, tmp)
+	}
+	if err == nil {
+		err = os.Rename(tmp, dest)
+	}
+	if err != nil {
+		os.RemoveAll(tmp)
+		return err
+	}
+	return durable.Sync(filepath.Dir(dest))
 }
 
 // Own makes Commit give path an owner and a group, and take away that others may
