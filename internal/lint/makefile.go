@@ -201,6 +201,27 @@ func (c *checker) objM(files map[string][]mkLine) {
 		}
 		return
 	}
+	made, whole := objectsMade(files)
+	if !whole {
+		return
+	}
+	for _, o := range c.objects() {
+		if o.Built == "" || made[o.Built] || c.commandNames(o.Built) {
+			continue
+		}
+		what := o.Built + " is in no obj-m"
+		for _, swap := range []string{"-_", "_-"} {
+			if other := strings.ReplaceAll(o.Built, swap[:1], swap[1:]); other != o.Built && made[other] {
+				what += ", " + other + " is"
+			}
+		}
+		c.add("obj-m", ConfFile, c.lineOfObject(o), "%s", what)
+	}
+}
+
+// objectsMade returns the objects that makefiles name in obj-m; whole is false if
+// there may be more.
+func objectsMade(files map[string][]mkLine) (made map[string]bool, whole bool) {
 	vars := map[string]string{}
 	for _, lines := range files {
 		for _, l := range lines {
@@ -209,33 +230,25 @@ func (c *checker) objM(files map[string][]mkLine) {
 			}
 		}
 	}
-	made, open := map[string]bool{}, false
+	made, whole = map[string]bool{}, true
 	for _, lines := range files {
 		for _, l := range lines {
-			if !strings.HasPrefix(l.name, "obj-") {
-				open = open || strings.HasPrefix(l.text, "include ") || strings.HasPrefix(l.text, "-include ") || strings.Contains(l.text, "$(eval")
+			if strings.HasPrefix(l.name, "obj-") {
+				value, known := expand(l.value, vars)
+				whole = whole && known
+				for _, word := range strings.Fields(value) {
+					if name, ok := strings.CutSuffix(word, ".o"); ok {
+						made[path.Base(name)] = true
+					}
+				}
 				continue
 			}
-			value, whole := expand(l.value, vars)
-			open = open || !whole
-			for _, word := range strings.Fields(value) {
-				if name, ok := strings.CutSuffix(word, ".o"); ok {
-					made[path.Base(name)] = true
-				}
+			if strings.HasPrefix(l.text, "include ") || strings.HasPrefix(l.text, "-include ") || strings.Contains(l.text, "$(eval") {
+				whole = false
 			}
 		}
 	}
-	for _, o := range c.objects() {
-		if o.Built != "" && !made[o.Built] && !open && !c.commandNames(o.Built) {
-			what := o.Built + " is in no obj-m"
-			if other := strings.ReplaceAll(o.Built, "-", "_"); other != o.Built && made[other] {
-				what += ", " + other + " is"
-			} else if other := strings.ReplaceAll(o.Built, "_", "-"); other != o.Built && made[other] {
-				what += ", " + other + " is"
-			}
-			c.add("obj-m", ConfFile, c.lineOfObject(o), "%s", what)
-		}
-	}
+	return made, whole
 }
 
 // generated reports whether a script may make the makefiles.

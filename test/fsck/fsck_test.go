@@ -16,9 +16,9 @@ import (
 	"dkms-go/test/lab"
 )
 
-// world is a root with modules that are installed for both kernels: one, two of two
-// objects, own, which takes the place of a kernel's object, and keep, which no
-// damage is done to.
+// world is a root with modules that are installed for the newer kernel: letters of one
+// object, two of two objects, own, which takes the place of a kernel's object, and
+// keep, which no damage is done to; one also for the older kernel. late is only added.
 type world struct {
 	*testing.T
 	root     *lab.Root
@@ -28,17 +28,21 @@ type world struct {
 const tree = "/var/lib/dkms"
 
 // installed makes the world and freezes it: each damage is done in a root over it.
-func installed(t *testing.T) world {
+func installed(t *testing.T, letters ...string) world {
 	w := world{T: t, root: lab.BareScratch(t)}
 	w.old, w.new = lab.Kernels(t)
-	w.source("one", "one")
+	for _, m := range append(letters, "one", "keep") {
+		w.source(m, m)
+		w.must("add", m+"/1.0")
+	}
 	w.source("two", "two_a", "two_b")
 	w.source("own", "dummy")
-	w.source("keep", "keep")
-	for _, m := range []string{"one", "two", "own", "keep"} {
-		w.must("install", m+"/1.0", "-k", w.new)
-	}
+	w.must("add", "two/1.0")
+	w.must("add", "own/1.0")
+	w.must("autoinstall", "-k", w.new)
 	w.must("install", "one/1.0", "-k", w.old)
+	w.source("late", "late")
+	w.must("add", "late/1.0")
 	w.root.Freeze()
 	return w
 }
@@ -241,10 +245,15 @@ func damages() []damage {
 	}
 }
 
-// TestEach does one damage at a time.
+// TestEach does one damage at a time, in CI, whose time is short, few of them:
+// TestAllAtOnce has all kinds.
 func TestEach(t *testing.T) {
 	w := installed(t)
-	for _, d := range damages() {
+	list := damages()
+	if os.Getenv("CI") == "true" {
+		list = list[:3]
+	}
+	for _, d := range list {
 		t.Run(d.name, func(t *testing.T) {
 			w := w.over(t)
 			keep := w.sum(w.object("keep"))
@@ -268,6 +277,66 @@ func TestEach(t *testing.T) {
 			}
 		})
 	}
+}
+
+// allAtOnce does damage of all twelve kinds.
+const allAtOnce = `
+rm -r $R/usr/src/a-1.0
+printf 'MAKE[0]="make' >$R/usr/src/b-1.0/dkms.conf
+rm -r $T/c/1.0/$K2
+rm -r $T/d/1.0/$K2/x86_64/module
+rm -r $T/e
+truncate -s 100 $I/f.ko.xz
+rm $T/own/original_module/$K2/x86_64/dummy.ko*[!n]
+rm -r $R/lib/modules/$K/build $R/lib/modules/$K/source
+echo notes >$T/notes
+chown -R 1234:1234 $T/g
+touch $T/.lock
+truncate -s 100 $T/h/1.0/$K2/x86_64/build.json`
+
+// TestAllAtOnce has damage of all kinds in one tree. None stops the commands for
+// modules that are sound; all of it is found, and repaired in one run.
+func TestAllAtOnce(t *testing.T) {
+	letters := strings.Split("abcdefgh", "")
+	base := installed(t, letters...)
+	t.Run("others", func(t *testing.T) {
+		w := base.over(t)
+		w.do(allAtOnce)
+		if got := w.dkms("status"); got.Code != 0 || !strings.Contains(got.Stdout, "keep/1.0"+w.is(w.new, "installed")+"\n") {
+			t.Errorf("status: %+v", got)
+		}
+		w.must("status", "keep")
+		if got := w.dkms("autoinstall", "-k", w.new); strings.Contains(got.Stdout, "panic") {
+			t.Errorf("autoinstall: %+v", got)
+		}
+		w.wants("late", w.is(w.new, "installed"))
+		w.must("remove", "keep/1.0", "--all")
+		w.must("remove", "f/1.0", "--all")
+	})
+	w := base.over(t)
+	before := map[string]string{}
+	for _, m := range append(letters, "keep", "one", "dummy", "two_a") {
+		before[m] = w.sum(w.object(m))
+	}
+	w.do(allAtOnce)
+	r := w.fsck(28)
+	want := []string{"conf", "foreign", "installed", "kernel", "link", "lock", "object", "original", "owner", "record", "result", "source"}
+	if !slices.Equal(r.checks(), want) {
+		t.Errorf("found %q, want %q", r.checks(), want)
+	}
+	r = w.clean()
+	if _, err := os.Stat(w.root.Path(r.Aside, tree, "notes")); err != nil {
+		t.Error(err)
+	}
+	for m, sum := range before {
+		if got := w.sum(w.object(m)); got != sum || sum == "" {
+			t.Errorf("the installed object %s was %q and is %q", m, sum, got)
+		}
+	}
+	for _, m := range append(letters, "keep", "one", "own", "two") {
+		w.wants(m, w.is(w.new, "installed"))
+	}
+	w.must("verify")
 }
 
 // snapshot is all that is below the tree and the kernels' directories.
