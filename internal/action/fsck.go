@@ -66,8 +66,10 @@ type trouble struct {
 	state.Inconsistency
 	// next are steps for people, where there is no mend, or after it.
 	next []string
-	// note says that it is no more than worth knowing.
+	// note says that it is no more than worth knowing; why takes the place of that
+	// of the check, for what is a warning only.
 	note bool
+	why  string
 	// mend repairs it in one change; nil if people must. lost is the directory for
 	// what is moved aside. Troubles with the same group are repaired by one mend.
 	mend  func(lost string) error
@@ -135,6 +137,9 @@ func (t trouble) finding() finding.Finding {
 	for _, c := range FsckChecks() {
 		if c.Name == t.Kind {
 			f.Severity, f.Why = c.Severity, c.Why
+			if t.why != "" {
+				f.Severity, f.Why = finding.Warning, t.why
+			}
 			if t.mend != nil {
 				f.Why += "; --repair " + c.Repair
 			}

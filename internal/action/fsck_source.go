@@ -179,7 +179,7 @@ func (s *survey) standInTrouble(id state.ID) {
 	t := trouble{group: "source " + id.String()}
 	source := s.tree.Source(id)
 	if file := filepath.Join(source, "dkms.conf"); readable(file) && s.confFault(id, file) == "" {
-		i.What = "the source is back in " + source
+		i.What, t.why = "the source is back in "+source, "nothing is built from it, since the module has what fsck made in its place"
 		t.mend = func(lost string) error { return s.relink(id, source, lost) }
 	} else {
 		i.What = fmt.Sprintf("the source of %s is gone: what is installed stays, and nothing is built for other kernels", id)

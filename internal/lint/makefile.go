@@ -237,9 +237,7 @@ func objectsMade(files map[string][]mkLine) (made map[string]bool, whole bool) {
 				value, known := expand(l.value, vars)
 				whole = whole && known
 				for _, word := range strings.Fields(value) {
-					if name, ok := strings.CutSuffix(word, ".o"); ok {
-						made[path.Base(name)] = true
-					}
+					made[strings.TrimSuffix(path.Base(word), ".o")] = true
 				}
 				continue
 			}
