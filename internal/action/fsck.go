@@ -149,7 +149,7 @@ func (t trouble) finding() finding.Finding {
 		f.Severity, f.Why = finding.Note, ""
 	}
 	if n := len(t.Below); n > 0 {
-		f.What += fmt.Sprintf(", and so do %d files below it", n)
+		f.What += fmt.Sprintf("; so are %d more below it", n)
 	}
 	return f
 }
@@ -207,6 +207,7 @@ func (e *Engine) mend(ctx context.Context, found []trouble, lost string) (all, l
 	defer func(out io.Writer) { e.Out = out }(e.Out)
 	e.Out = io.Discard // what indexes say is of no interest here
 	all = found
+	failed := map[string]error{}
 	for range passes {
 		left = e.troubles(ctx)
 		for _, t := range left {
@@ -214,7 +215,7 @@ func (e *Engine) mend(ctx context.Context, found []trouble, lost string) (all, l
 				all = append(all, t)
 			}
 		}
-		tried, err := e.pass(ctx, left, lost)
+		tried, err := e.pass(ctx, left, lost, failed)
 		if err != nil {
 			return all, nil, err
 		}
@@ -225,25 +226,35 @@ func (e *Engine) mend(ctx context.Context, found []trouble, lost string) (all, l
 	if err := e.serveIndexes(ctx); err != nil {
 		return all, nil, err
 	}
-	return all, e.troubles(ctx), nil
+	left = e.troubles(ctx)
+	for i, t := range left {
+		if err := failed[t.group]; err != nil && t.mend != nil {
+			left[i].mend, left[i].next = nil, []string{"it could not be repaired: " + err.Error()}
+		}
+	}
+	return all, left, nil
 }
 
-// pass repairs what can be repaired, each group once, in the order of FsckChecks.
-// tried says that there was something to repair.
-func (e *Engine) pass(ctx context.Context, list []trouble, lost string) (tried bool, err error) {
+// pass repairs what can be repaired, each group once, in the order of FsckChecks. A
+// group that has failed is not tried again, and keeps no other from being repaired.
+// tried says that there was something to repair; the error is that of an end.
+func (e *Engine) pass(ctx context.Context, list []trouble, lost string, failed map[string]error) (tried bool, err error) {
 	done := map[string]bool{}
 	for _, c := range FsckChecks() {
 		for _, t := range list {
-			if t.Kind != c.Name || t.mend == nil || done[t.group] {
+			if t.Kind != c.Name || t.mend == nil || done[t.group] || failed[t.group] != nil {
 				continue
 			}
 			if ctx.Err() != nil {
 				return tried, fail(Interrupted, context.Cause(ctx))
 			}
-			done[t.group] = true
-			tried = true
-			if err := t.mend(lost); err != nil {
+			done[t.group], tried = true, true
+			err := t.mend(lost)
+			if errors.Is(err, state.ErrStuck) {
 				return tried, fail(NotWritable, fmt.Errorf("repairing %s: %w", t.Path, err))
+			}
+			if err != nil {
+				failed[t.group] = err
 			}
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,7 +50,7 @@ func (e *Engine) troubles(ctx context.Context) []trouble {
 	}
 	s := &survey{Engine: e, ctx: ctx, gone: map[string]bool{}, claims: map[state.Key][]state.ObjectEntry{}, explained: map[string]bool{}, confs: map[state.ID]*conf.Module{}}
 	found := e.tree.CheckFor(o)
-	active := e.active()
+	active := e.tree.ActiveKeys()
 	for _, k := range active {
 		s.gone[k.Kernel] = s.gone[k.Kernel] || e.kernelGone(k)
 	}
@@ -82,25 +81,6 @@ func (e *Engine) troubles(ctx context.Context) []trouble {
 }
 
 func (s *survey) add(t trouble) { s.list = append(s.list, t) }
-
-// active lists what the active links name, whether it is there or not.
-func (e *Engine) active() []state.Key {
-	var keys []state.Key
-	links, _ := filepath.Glob(filepath.Join(e.tree.Dir, "*", "kernel-*"))
-	for _, link := range links {
-		release := strings.TrimPrefix(filepath.Base(link), "kernel-")
-		dash := strings.LastIndexByte(release, '-')
-		if fi, err := os.Lstat(link); err != nil || fi.Mode()&fs.ModeSymlink == 0 || dash < 0 {
-			continue
-		}
-		k := state.Key{ID: state.ID{Module: filepath.Base(filepath.Dir(link))}, Kernel: release[:dash], Arch: release[dash+1:]}
-		if v, ok := e.tree.Active(k); ok {
-			k.Version = v
-			keys = append(keys, k)
-		}
-	}
-	return keys
-}
 
 // kernelGone reports whether a kernel was removed: neither image, own objects nor
 // headers are there, and it doesn't run.
@@ -137,6 +117,10 @@ func (s *survey) claim(k state.Key) []state.ObjectEntry {
 			list = append(list, state.ObjectEntry{Name: name, Location: dir})
 		}
 	}
+	// Who could write to the tree could name other places.
+	list = slices.DeleteFunc(slices.Clone(list), func(o state.ObjectEntry) bool {
+		return o.Name == "" || strings.Contains(o.Name, "/") || slices.Contains(strings.Split(o.Location, "/"), "..")
+	})
 	s.claims[k] = list
 	return list
 }

@@ -82,7 +82,7 @@ func (s *survey) relink(id state.ID, source, lost string) error {
 // as far as a conf can have their names.
 func (s *survey) installedObjects(id state.ID) []state.ObjectEntry {
 	var list []state.ObjectEntry
-	for _, k := range s.active() {
+	for _, k := range s.tree.ActiveKeys() {
 		if k.ID != id || s.gone[k.Kernel] {
 			continue
 		}

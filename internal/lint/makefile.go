@@ -196,7 +196,7 @@ var ownJobs = sync.OnceValue(func() *regexp.Regexp {
 // objM holds the objects of the conf against obj-m in the makefiles.
 func (c *checker) objM(files map[string][]mkLine) {
 	if len(files) == 0 {
-		if c.Module != nil && !c.generated() {
+		if c.Module != nil && !c.generated() && !slices.ContainsFunc(c.Names, isMakefile) {
 			c.add("no-makefile", ConfFile, c.lineOf("MAKE", -1), "there is no Makefile nor Kbuild")
 		}
 		return

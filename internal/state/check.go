@@ -200,10 +200,14 @@ func (c *checker) activeLinks(t Tree, module string) {
 		if l.Type()&fs.ModeSymlink == 0 || !noVersion(l.Name()) {
 			continue
 		}
-		k := linkKey(module, l.Name())
+		k, sane := linkKey(module, l.Name())
 		version, ok := t.Active(k)
-		k.Version = version
+		if ok {
+			k.Version = version
+		}
 		switch {
+		case !sane:
+			c.add(Foreign, Key{}, path, "no link of dkms")
 		case !isDir(filepath.Join(path, "module")):
 			c.add(LinkWrong, k, path, "it names a result that isn't there")
 		case !ok:
@@ -214,10 +218,33 @@ func (c *checker) activeLinks(t Tree, module string) {
 
 // linkKey returns what the name of a link kernel-<k>-<a> says; no name of an
 // architecture has a dash.
-func linkKey(module, name string) Key {
+func linkKey(module, name string) (k Key, ok bool) {
 	release := strings.TrimPrefix(name, "kernel-")
 	dash := strings.LastIndexByte(release, '-')
-	return Key{ID{module, ""}, release[:dash], release[dash+1:]}
+	if dash < 0 {
+		return Key{}, false
+	}
+	k = Key{ID{module, ""}, release[:dash], release[dash+1:]}
+	return k, CheckName("kernel release", k.Kernel) == nil && CheckName("architecture", k.Arch) == nil
+}
+
+// ActiveKeys lists what the active links of all modules name, whether it is there or
+// not.
+func (t Tree) ActiveKeys() []Key {
+	var keys []Key
+	for _, module := range subdirs(t.Dir, "*") {
+		for _, l := range entries(t.Module(module)) {
+			if l.Type()&fs.ModeSymlink == 0 || !noVersion(l.Name()) {
+				continue
+			}
+			k, sane := linkKey(module, l.Name())
+			if version, ok := t.Active(k); ok && sane {
+				k.Version = version
+				keys = append(keys, k)
+			}
+		}
+	}
+	return keys
 }
 
 // originals looks at the objects of any kernel that were kept, and at their notes.
@@ -227,8 +254,13 @@ func (c *checker) originals(t Tree, module string) {
 	for _, kernel := range subdirs(top, "*") {
 		for _, arch := range subdirs(filepath.Join(top, kernel), "*") {
 			k := Key{ID{module, ""}, kernel, arch}
+			if CheckName("kernel release", kernel) != nil || CheckName("architecture", arch) != nil {
+				continue
+			}
 			version, active := t.Active(k)
-			k.Version = version
+			if active {
+				k.Version = version
+			}
 			if !active && hasFiles(t.Originals(k)) {
 				c.add(OriginalOff, k, t.Originals(k), "originals are kept, and no version of the module is installed for the kernel")
 				continue

@@ -27,11 +27,13 @@ type world struct {
 
 const tree = "/var/lib/dkms"
 
+func letters() []string { return strings.Split("abcdefgh", "") }
+
 // installed makes the world and freezes it: each damage is done in a root over it.
-func installed(t *testing.T, letters ...string) world {
+func installed(t *testing.T) world {
 	w := world{T: t, root: lab.BareScratch(t)}
 	w.old, w.new = lab.Kernels(t)
-	for _, m := range append(letters, "one", "keep") {
+	for _, m := range append(letters(), "one", "keep") {
 		w.source(m, m)
 		w.must("add", m+"/1.0")
 	}
@@ -245,37 +247,52 @@ func damages() []damage {
 	}
 }
 
-// TestEach does one damage at a time, in CI, whose time is short, few of them:
-// TestAllAtOnce has all kinds.
-func TestEach(t *testing.T) {
+// TestFsck damages one world in many ways.
+func TestFsck(t *testing.T) {
 	w := installed(t)
+	t.Run("sound", func(t *testing.T) {
+		w := w.over(t)
+		before := w.snapshot()
+		if r := w.fsck(0); len(r.Findings) > 0 {
+			t.Errorf("%+v", r.Findings)
+		}
+		w.fsck(0, "--repair")
+		if after := w.snapshot(); after != before {
+			t.Errorf("something was changed:\n%s\n%s", before, after)
+		}
+	})
+	t.Run("all at once", func(t *testing.T) { testAllAtOnce(t, w) })
+	t.Run("others", func(t *testing.T) { testOthers(t, w) })
+	t.Run("people", func(t *testing.T) { testPeople(t, w) })
 	list := damages()
 	if os.Getenv("CI") == "true" {
-		list = list[:3]
+		list = list[:3] // whose time is short; all at once has each kind
 	}
 	for _, d := range list {
-		t.Run(d.name, func(t *testing.T) {
-			w := w.over(t)
-			keep := w.sum(w.object("keep"))
-			w.do(d.how)
-			before := w.snapshot()
-			r := w.fsck(d.code)
-			if !slices.Equal(r.checks(), d.found) {
-				t.Errorf("found %q, want %q: %+v", r.checks(), d.found, r.Findings)
-			}
-			w.fsck(d.code, "--repair", "--dry-run")
-			if after := w.snapshot(); after != before {
-				t.Errorf("a check has changed something:\n%s\n%s", before, after)
-			}
-			for _, f := range w.clean().Repaired {
-				t.Logf("%s: %s: %s %q", f.Check, f.Where, f.What, f.Next)
-			}
-			d.after(w)
-			w.wants("keep", w.is(w.new, "installed"))
-			if w.sum(w.object("keep")) != keep {
-				t.Error("a sound object was changed")
-			}
-		})
+		t.Run(d.name, func(t *testing.T) { testDamage(t, w.over(t), d) })
+	}
+}
+
+// testDamage does one damage.
+func testDamage(t *testing.T, w world, d damage) {
+	keep := w.sum(w.object("keep"))
+	w.do(d.how)
+	before := w.snapshot()
+	r := w.fsck(d.code)
+	if !slices.Equal(r.checks(), d.found) {
+		t.Errorf("found %q, want %q: %+v", r.checks(), d.found, r.Findings)
+	}
+	w.fsck(d.code, "--repair", "--dry-run")
+	if after := w.snapshot(); after != before {
+		t.Errorf("a check has changed something:\n%s\n%s", before, after)
+	}
+	for _, f := range w.clean().Repaired {
+		t.Logf("%s: %s: %s %q", f.Check, f.Where, f.What, f.Next)
+	}
+	d.after(w)
+	w.wants("keep", w.is(w.new, "installed"))
+	if w.sum(w.object("keep")) != keep {
+		t.Error("a sound object was changed")
 	}
 }
 
@@ -294,28 +311,27 @@ chown -R 1234:1234 $T/g
 touch $T/.lock
 truncate -s 100 $T/h/1.0/$K2/x86_64/build.json`
 
-// TestAllAtOnce has damage of all kinds in one tree. None stops the commands for
-// modules that are sound; all of it is found, and repaired in one run.
-func TestAllAtOnce(t *testing.T) {
-	letters := strings.Split("abcdefgh", "")
-	base := installed(t, letters...)
-	t.Run("others", func(t *testing.T) {
-		w := base.over(t)
-		w.do(allAtOnce)
-		if got := w.dkms("status"); got.Code != 0 || !strings.Contains(got.Stdout, "keep/1.0"+w.is(w.new, "installed")+"\n") {
-			t.Errorf("status: %+v", got)
-		}
-		w.must("status", "keep")
-		if got := w.dkms("autoinstall", "-k", w.new); strings.Contains(got.Stdout, "panic") {
-			t.Errorf("autoinstall: %+v", got)
-		}
-		w.wants("late", w.is(w.new, "installed"))
-		w.must("remove", "keep/1.0", "--all")
-		w.must("remove", "f/1.0", "--all")
-	})
+// testOthers has damage of all kinds, none of which stops the commands for modules
+// that are sound.
+func testOthers(t *testing.T, base world) {
+	w := base.over(t)
+	w.do(allAtOnce)
+	if got := w.dkms("status"); got.Code != 0 || !strings.Contains(got.Stdout, "keep/1.0"+w.is(w.new, "installed")+"\n") {
+		t.Errorf("status: %+v", got)
+	}
+	w.must("status", "keep")
+	got := w.dkms("autoinstall", "-k", w.new)
+	t.Logf("autoinstall: exit code %d\n%s%s", got.Code, got.Stdout, got.Stderr)
+	w.wants("late", w.is(w.new, "installed"))
+	w.must("remove", "keep/1.0", "--all")
+	w.must("remove", "f/1.0", "--all")
+}
+
+// testAllAtOnce has damage of all kinds: all is found, and repaired in one run.
+func testAllAtOnce(t *testing.T, base world) {
 	w := base.over(t)
 	before := map[string]string{}
-	for _, m := range append(letters, "keep", "one", "dummy", "two_a") {
+	for _, m := range append(letters(), "keep", "one", "dummy", "two_a") {
 		before[m] = w.sum(w.object(m))
 	}
 	w.do(allAtOnce)
@@ -333,10 +349,43 @@ func TestAllAtOnce(t *testing.T) {
 			t.Errorf("the installed object %s was %q and is %q", m, sum, got)
 		}
 	}
-	for _, m := range append(letters, "keep", "one", "own", "two") {
-		w.wants(m, w.is(w.new, "installed"))
+	for _, m := range append(letters(), "keep", "one", "own", "two") {
+		got := w.must("status", m)
+		if !strings.HasPrefix(got, m+"/1.0"+w.is(w.new, "installed")) || strings.Contains(got, w.old) {
+			t.Errorf("status of %s is %s", m, got)
+		}
 	}
 	w.must("verify")
+}
+
+// testPeople has what only people can repair, and who may not write or read.
+func testPeople(t *testing.T, base world) {
+	w := base.over(t)
+	w.do(`rm $T/two/1.0/$K2/x86_64/module/two_b* $I/two_b.ko*`)
+	if r := w.fsck(28, "--repair"); len(r.Repaired) > 0 || !strings.Contains(strings.Join(r.Findings[0].Next, " "), "dkms install two/1.0 -k "+w.new+" --force") {
+		t.Errorf("%+v", r)
+	}
+	if w.sum(w.object("two_a")) == "" {
+		t.Error("the object that is left is gone")
+	}
+	w.must("install", "two/1.0", "-k", w.new, "--force")
+	w.fsck(0)
+
+	w.do(`mkdir -p $R/keep && mv $T/one $T/one.away; mv $T/one.away $R/keep/one; mv $R/usr/src/one-1.0 $R/keep`)
+	r := w.fsck(27, "--repair") // two kernels load objects of which nothing is known
+	if len(r.Findings) != 2 || w.sum(w.object("one")) == "" {
+		t.Errorf("%+v", r.Findings)
+	}
+	w.do(`mv $R/keep/one $T; mv $R/keep/one-1.0 $R/usr/src; chmod 700 $T/two`)
+	w.fsck(0)
+
+	// Nobody may read some of it, and changes nothing.
+	w.do(`chmod 755 $R $R/.. $R/../.. 2>/dev/null || :`)
+	nobody := lab.Exec(t, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", lab.Binary(t), "fsck",
+		"--dkmstree", w.root.Path(tree), "--sourcetree", w.root.Path("usr/src"), "--installtree", w.root.Path("lib/modules"))
+	if nobody.Code != 0 || !strings.Contains(nobody.Stdout, "note: "+w.root.Path(tree, "two")) {
+		t.Errorf("%+v", nobody)
+	}
 }
 
 // snapshot is all that is below the tree and the kernels' directories.
