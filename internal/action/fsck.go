@@ -3,6 +3,7 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,8 @@ type trouble struct {
 	// of the check, for what is a warning only.
 	note bool
 	why  string
+	// will is what the repair does here, in place of what the check says of it.
+	will string
 	// mend repairs it in one change; nil if people must. lost is the directory for
 	// what is moved aside. Troubles with the same group are repaired by one mend.
 	mend  func(lost string) error
@@ -141,7 +144,7 @@ func (t trouble) finding() finding.Finding {
 				f.Severity, f.Why = finding.Warning, t.why
 			}
 			if t.mend != nil {
-				f.Why += "; --repair " + c.Repair
+				f.Why += "; --repair " + cmp.Or(t.will, c.Repair)
 			}
 		}
 	}
@@ -170,6 +173,10 @@ func (e *Engine) look(ctx context.Context) ([]trouble, error) {
 		found := e.troubles(ctx)
 		for _, i := range e.tree.LockLeft() {
 			found = append(found, e.lockTrouble(i))
+		}
+		for _, kernel := range e.tree.KernelsDue() {
+			i := state.Inconsistency{Kind: state.Unfinished, Path: e.tree.IndexDue(kernel), What: "the module index of kernel " + kernel + " was not brought up to date"}
+			found = append(found, trouble{Inconsistency: i, mend: func(string) error { return nil }, group: "index " + kernel})
 		}
 		done()
 		if ctx.Err() != nil {

@@ -192,14 +192,15 @@ func (s *survey) resultTrouble(i state.Inconsistency) trouble {
 			t.next = again
 			return t
 		}
-		if t.next = nil; job.Lost(objects) {
-			t.next = again
+		if t.will = "makes it whole with the objects that are installed, or as they were built"; job.Lost(objects) {
+			t.next, t.will = again, "takes away what is left, since no object is anywhere, and gives the kernel its own back"
 		}
 		t.mend = func(lost string) error {
 			_, err := job.Mend(objects, lost)
 			return err
 		}
 	default: // built, not installed: nothing runs of it
+		t.will = "moves it aside: it is not installed"
 		t.next = []string{fmt.Sprintf("$ dkms build %s -k %s --force", i.Key.ID, i.Key.Kernel)}
 		t.mend = func(lost string) error {
 			return s.change(func(c *state.Change) error {
@@ -236,7 +237,7 @@ func (s *survey) activeTroubles(k state.Key, known bool) {
 	if known || !s.tree.Installed(k) {
 		return
 	}
-	index := s.kernel(plan.Target{Kernel: k.Kernel, Arch: k.Arch}).HasImage(s.Paths) && !s.NoDepmod
+	index := s.kernel(plan.Target{Kernel: k.Kernel, Arch: k.Arch}).HasImage(s.Paths) && readable(filepath.Join(s.Paths.KernelTree(k.Kernel), "modules.dep"))
 	for _, i := range job.Audit(objects, index && len(s.tree.KernelsDue()) == 0) {
 		t := trouble{Inconsistency: i, group: "result " + k.String()}
 		switch {

@@ -42,7 +42,7 @@ func (s *survey) sourceTrouble(i state.Inconsistency) trouble {
 	t := trouble{Inconsistency: i, group: "source " + id.String()}
 	for _, dir := range []string{s.tree.Source(id), s.tree.KeptSource(id)} {
 		if fi, err := os.Stat(filepath.Join(dir, "dkms.conf")); err == nil && fi.Mode().IsRegular() {
-			t.mend = func(lost string) error { return s.relink(id, dir, lost) }
+			t.mend, t.will = func(lost string) error { return s.relink(id, dir, lost) }, "sets the link to "+dir
 			return t
 		}
 	}
@@ -53,9 +53,9 @@ func (s *survey) sourceTrouble(i state.Inconsistency) trouble {
 func (s *survey) withoutSource(t trouble, id state.ID, step string) trouble {
 	t.next = []string{step}
 	if objects := s.installedObjects(id); len(objects) > 0 {
-		t.mend = func(lost string) error { return s.putStandIn(id, objects, lost) }
+		t.mend, t.will = func(lost string) error { return s.putStandIn(id, objects, lost) }, "lets what is installed stay, so that it can be removed, until that is mended"
 	} else {
-		t.mend = func(lost string) error { return s.setAside(id, lost) }
+		t.mend, t.will = func(lost string) error { return s.setAside(id, lost) }, "moves the registration aside: nothing of it is installed"
 	}
 	return t
 }
@@ -179,11 +179,12 @@ func (s *survey) standInTrouble(id state.ID) {
 	t := trouble{group: "source " + id.String()}
 	source := s.tree.Source(id)
 	if file := filepath.Join(source, "dkms.conf"); readable(file) && s.confFault(id, file) == "" {
+		t.will = "gives it back to the module"
 		i.What, t.why = "the source is back in "+source, "nothing is built from it, since the module has what fsck made in its place"
 		t.mend = func(lost string) error { return s.relink(id, source, lost) }
 	} else {
-		i.What = fmt.Sprintf("the source of %s is gone: what is installed stays, and nothing is built for other kernels", id)
-		t.note, t.next = true, []string{fmt.Sprintf("put the source back to %s, such as by installing its package again, then: dkms add %s", source, id)}
+		i.What = fmt.Sprintf("the source of %s is gone, or its dkms.conf of no use: what is installed stays, and nothing is built for other kernels", id)
+		t.note, t.next = true, []string{fmt.Sprintf("put the source back to %s, with its dkms.conf in order, such as by installing its package again, then: dkms add %s", source, id)}
 	}
 	t.Inconsistency = i
 	s.add(t)
@@ -206,7 +207,7 @@ func (s *survey) confFault(id state.ID, file string) string {
 	case m == nil:
 		return "" // no more can be said without running it
 	case m.Malformed != "" && s.bashRefuses(s.ctx, file):
-		return m.Malformed
+		return strings.TrimPrefix(m.Malformed, file+":")
 	case err != nil && !m.Incomplete && m.Malformed == "":
 		return err.Error()
 	}
