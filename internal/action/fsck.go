@@ -85,9 +85,6 @@ type trouble struct {
 // finding that is left.
 func (e *Engine) Fsck(ctx context.Context, repair bool) (Fsck, error) {
 	var out Fsck
-	if _, err := os.Lstat(e.tree.Dir); errors.Is(err, os.ErrNotExist) {
-		return out, nil
-	}
 	found, err := e.look(ctx)
 	if err != nil {
 		return out, err
@@ -276,7 +273,11 @@ func (e *Engine) owner() (state.Owner, error) {
 	if e.Paths.DKMSTree == host.Default().DKMSTree {
 		return state.Owner{}, nil
 	}
-	return state.OwnerOf(e.tree.Dir)
+	o, err := state.OwnerOf(e.tree.Dir)
+	if errors.Is(err, os.ErrNotExist) { // whose objects may be installed nevertheless
+		return state.Owner{UID: os.Geteuid(), GID: os.Getegid()}, nil
+	}
+	return o, err
 }
 
 // treeTroubles are those that the tree alone shows.

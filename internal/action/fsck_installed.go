@@ -178,7 +178,7 @@ func (s *survey) anyTarget() plan.Target {
 // resultTrouble is that of a result that isn't whole, or of a link without one.
 func (s *survey) resultTrouble(i state.Inconsistency) trouble {
 	t := trouble{Inconsistency: i, group: "result " + i.Key.String()}
-	again := []string{fmt.Sprintf("$ dkms install %s -k %s --force", i.Key.ID, i.Key.Kernel)}
+	again := rebuild(i.Key)
 	objects := s.claim(i.Key)
 	job := s.fsckJob(i.Key)
 	v, active := s.tree.Active(i.Key)
@@ -213,6 +213,11 @@ func (s *survey) resultTrouble(i state.Inconsistency) trouble {
 	return t
 }
 
+// rebuild are the steps that make all objects of a result anew and install them.
+func rebuild(k state.Key) []string {
+	return []string{fmt.Sprintf("$ dkms build %s -k %s --force", k.ID, k.Kernel), fmt.Sprintf("$ dkms install %s -k %s", k.ID, k.Kernel)}
+}
+
 // dropLink takes away an active link of which nothing is known, and gives the
 // kernel its originals back. Objects that are installed stay.
 func (s *survey) dropLink(k state.Key, lost string) error {
@@ -244,7 +249,7 @@ func (s *survey) activeTroubles(k state.Key, known bool) {
 		case !s.kernelThere(k.Kernel, k.Arch):
 			t.next = []string{"the running kernel's package was removed: reboot into another kernel, then run dkms fsck --repair"}
 		case job.Partial(objects):
-			t.next = []string{fmt.Sprintf("$ dkms install %s -k %s --force", k.ID, k.Kernel)}
+			t.next = rebuild(k)
 		default:
 			t.mend = func(lost string) error {
 				_, err := job.Mend(objects, lost)

@@ -161,7 +161,7 @@ func (s *survey) adoptTrouble(t *trouble, k state.Key) {
 	objects := s.claim(k)
 	job := s.fsckJob(k)
 	if _, active := s.tree.Active(k); active || job.Partial(objects) {
-		t.next = []string{fmt.Sprintf("$ dkms install %s -k %s --force", k.ID, k.Kernel)}
+		t.next = rebuild(k)
 		return
 	}
 	t.mend = func(lost string) error {

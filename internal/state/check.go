@@ -64,6 +64,9 @@ func (t Tree) Check() []Inconsistency {
 // CheckFor is Check for a tree that must belong to an owner.
 func (t Tree) CheckFor(o Owner) []Inconsistency {
 	var c checker
+	if _, err := os.Lstat(t.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	c.leftovers(t)
 	c.layout(t)
 	c.owners(t, o)

@@ -362,13 +362,14 @@ func testAllAtOnce(t *testing.T, base world) {
 func testPeople(t *testing.T, base world) {
 	w := base.over(t)
 	w.do(`rm $T/two/1.0/$K2/x86_64/module/two_b* $I/two_b.ko*`)
-	if r := w.fsck(28, "--repair"); len(r.Repaired) > 0 || !strings.Contains(strings.Join(r.Findings[0].Next, " "), "dkms install two/1.0 -k "+w.new+" --force") {
+	if r := w.fsck(28, "--repair"); len(r.Repaired) > 0 || !strings.Contains(strings.Join(r.Findings[0].Next, " "), "$ dkms build two/1.0 -k "+w.new+" --force $ dkms install two/1.0 -k "+w.new) {
 		t.Errorf("%+v", r)
 	}
 	if w.sum(w.object("two_a")) == "" {
 		t.Error("the object that is left is gone")
 	}
-	w.must("install", "two/1.0", "-k", w.new, "--force")
+	w.must("build", "two/1.0", "-k", w.new, "--force")
+	w.must("install", "two/1.0", "-k", w.new)
 	w.fsck(0)
 
 	w.do(`mkdir -p $R/keep && mv $T/one $T/one.away; mv $T/one.away $R/keep/one; mv $R/usr/src/one-1.0 $R/keep`)
