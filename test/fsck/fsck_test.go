@@ -263,12 +263,11 @@ func TestFsck(t *testing.T) {
 	})
 	t.Run("all at once", func(t *testing.T) { testAllAtOnce(t, w) })
 	t.Run("others", func(t *testing.T) { testOthers(t, w) })
-	t.Run("people", func(t *testing.T) { testPeople(t, w) })
-	list := damages()
 	if os.Getenv("CI") == "true" {
-		list = list[:3] // whose time is short; all at once has each kind
+		return // whose time is short; all at once has each kind
 	}
-	for _, d := range list {
+	t.Run("people", func(t *testing.T) { testPeople(t, w) })
+	for _, d := range damages() {
 		t.Run(d.name, func(t *testing.T) { testDamage(t, w.over(t), d) })
 	}
 }
@@ -384,7 +383,8 @@ func testPeople(t *testing.T, base world) {
 	w.do(`chmod 755 $R $R/.. $R/../.. 2>/dev/null || :`)
 	nobody := lab.Exec(t, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", lab.Binary(t), "fsck",
 		"--dkmstree", w.root.Path(tree), "--sourcetree", w.root.Path("usr/src"), "--installtree", w.root.Path("lib/modules"))
-	if nobody.Code != 0 || !strings.Contains(nobody.Stdout, "note: "+w.root.Path(tree, "two")) {
+	// Links of the root lead nowhere from outside: sources are told of as gone.
+	if nobody.Code != 28 || !strings.Contains(nobody.Stdout, "note: "+w.root.Path(tree, "two")) {
 		t.Errorf("%+v", nobody)
 	}
 }
