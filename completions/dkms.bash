@@ -3,7 +3,7 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list verify ready doctor config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key hook"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready doctor fsck lint config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
@@ -19,6 +19,8 @@ _dkms_options() {
     verify) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     ready) echo "-k --kernelver -a --arch --templatekernel --next-boot --json" ;;
     doctor) echo "-m --module -v -k --kernelver -a --arch --json" ;;
+    fsck) echo "--repair --dry-run --json" ;;
+    lint) echo "--json" ;;
     cache) echo "--json" ;;
     key) echo "-k --kernelver -a --arch --dry-run --json" ;;
     config) echo "-m --module -v -k --kernelver -a --arch -c --config --kernelsourcedir --directive --json" ;;

@@ -57,7 +57,7 @@ function __dkms_kernels
     end
 end
 
-set -g __dkms_actions add build install uninstall unbuild remove status list verify ready doctor config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key hook
+set -g __dkms_actions add build install uninstall unbuild remove status list verify ready doctor fsck lint config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key hook
 
 complete -c dkms -f -n __dkms_no_action -a add -d 'register a module whose source is in the source tree, or bring it there'
 complete -c dkms -f -n __dkms_no_action -a build -d 'compile a module for one or more kernels, adding it if needed'
@@ -70,6 +70,8 @@ complete -c dkms -f -n __dkms_no_action -a list -d 'list modules with the kernel
 complete -c dkms -f -n __dkms_no_action -a verify -d 'tell of each object whether its kernel would load it; nothing is loaded'
 complete -c dkms -f -n __dkms_no_action -a ready -d 'tell whether a kernel, by default the one that boots next, has all modules that it needs'
 complete -c dkms -f -n __dkms_no_action -a doctor -d 'tell what keeps modules from being built, installed and loaded, why, and what to do'
+complete -c dkms -f -n __dkms_no_action -a fsck -d 'look for what is not in order in the DKMS tree and in what is installed, and repair it'
+complete -c dkms -f -n __dkms_no_action -a lint -d 'tell a module\'s author what to do better; nothing of the module is executed'
 complete -c dkms -f -n __dkms_no_action -a config -d 'show what dkms.conf comes to for a kernel'
 complete -c dkms -f -n __dkms_no_action -a autoinstall -d 'install, for one kernel, all modules that ask for it, dependencies first'
 complete -c dkms -f -n __dkms_no_action -a match -d 'install for a kernel what is installed for another'
@@ -101,7 +103,8 @@ complete -c dkms -n '__dkms_action add build install config match mktarball' -s 
 complete -c dkms -n '__dkms_action add mktarball ldtarball' -l archive -rF -d 'the archive to write or to load'
 complete -c dkms -n '__dkms_action add build install config autoinstall match' -l directive -x -d 'set a directive of dkms.conf; may be repeated'
 complete -c dkms -n '__dkms_action add install remove' -l rpm_safe_upgrade -f -d 'for use in rpm scriptlets: keep a module that is added again'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove autoinstall match mktarball ldtarball key' -l dry-run -f -d 'show the steps and do nothing'
+complete -c dkms -n '__dkms_action fsck' -l repair -f -d 'repair what fsck finds'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove autoinstall match mktarball ldtarball fsck key' -l dry-run -f -d 'show the steps and do nothing'
 complete -c dkms -n '__dkms_action build install config autoinstall match' -l config -rF -d 'the kernel\'s configuration file'
 complete -c dkms -n '__dkms_action build install config autoinstall match' -l kernelsourcedir -xa '(__fish_complete_directories)' -d 'the kernel\'s build directory'
 complete -c dkms -n '__dkms_action build install autoinstall match' -s j -x -d 'parallel jobs; 0 for no limit'
@@ -111,7 +114,7 @@ complete -c dkms -n '__dkms_action install autoinstall' -l modprobe-on-install -
 complete -c dkms -n '__dkms_action install autoinstall' -l symlink-modules -f -d 'install links instead of copies'
 complete -c dkms -n '__dkms_action uninstall unbuild remove mktarball' -l all -f -d 'every kernel that the module is built for'
 complete -c dkms -n '__dkms_action build' -l check-reproducible -f -d 'build twice and compare; keep the result only if the bytes are the same'
-complete -c dkms -n '__dkms_action status list config verify ready doctor cache key' -l json -f -d 'print JSON (status, list, config, verify, ready, doctor, cache, key)'
+complete -c dkms -n '__dkms_action status list config verify ready doctor fsck lint cache key' -l json -f -d 'print JSON (status, list, config, verify, ready, doctor, fsck, lint, cache, key)'
 complete -c dkms -n '__dkms_action match ready' -l templatekernel -xa '(__dkms_kernels)' -d 'the kernel that match and ready take as their model'
 complete -c dkms -n '__dkms_action ready' -l next-boot -f -d 'the kernel that boots next; the default of ready'
 complete -c dkms -n '__dkms_action mktarball' -l binaries-only -f -d 'pack only what is built'

@@ -75,7 +75,7 @@ func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, e
 			return err
 		}
 	}
-	if e.tree.Condition(id) == state.Added && e.arrived != id {
+	if e.tree.Condition(id) == state.Added && e.arrived != id && !e.standIn(id) {
 		return failf(AlreadyAdded, "%s is in the DKMS tree already", id).
 			hint("To add it anew: dkms remove %s --all, then add it again.", id)
 	}
@@ -141,6 +141,8 @@ func (e *Engine) registration(c *state.Change, id state.ID, source string) error
 		c.Remove(link)
 	}
 	c.Link(source, link)
+	c.Remove(e.tree.KeptSource(id)) // of which fsck may have made one
+	c.Prune(filepath.Dir(e.tree.KeptSource(id)), e.tree.Dir)
 	return nil
 }
 

@@ -121,6 +121,16 @@ var verbTable = []Verb{
 		run: doctorVerb,
 	},
 	{
+		Name: "fsck", Words: true, Kernelless: true, Usage: "[--repair] [--json]", Help: "look for what is not in order in the DKMS tree and in what is installed, and repair it",
+		Options: []string{"--repair", "--dry-run", "--json"}, Codes: []action.Reason{action.NotWritable, action.FoundWarning, action.FoundError, action.Busy},
+		run: fsck,
+	},
+	{
+		Name: "lint", ReadOnly: true, Words: true, Kernelless: true, Usage: "<directory> | <dkms.conf>", Help: "tell a module's author what to do better; nothing of the module is executed",
+		Options: []string{"--json"}, Codes: []action.Reason{action.NoModule, action.NotSourceTree, action.NoConf, action.FoundWarning, action.FoundError},
+		run: lintVerb,
+	},
+	{
 		Name: "config", Kernelless: true, Usage: "<module>/<version> | <directory> [-k <kernel>]", Help: "show what dkms.conf comes to for a kernel",
 		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--json"}), One: true,
 		Codes: []action.Reason{action.NoModule, action.NotAdded, action.NoConf, action.BadConf},

@@ -169,3 +169,13 @@ func unescaped(text string) string {
 	}
 	return b.String()
 }
+
+// Statements parses shell text as bash does, for who looks at it and runs nothing:
+// the statements that bash would run, and where it would stop.
+func Statements(text string) ([]*syntax.Stmt, error) {
+	if len(text) > maxConf {
+		return nil, fmt.Errorf("larger than %d bytes", maxConf)
+	}
+	s := parseScript("", text)
+	return s.stmts, s.err
+}

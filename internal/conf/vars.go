@@ -5,6 +5,7 @@ package conf
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Array is a shell variable: index to value. A scalar has index 0 only. An
@@ -90,4 +91,15 @@ func moduleNames() []string {
 // compilerNames returns what upstream removes from its environment.
 func compilerNames() []string {
 	return []string{"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS"}
+}
+
+// Directives returns the names of the directives of dkms.conf.
+func Directives() []string {
+	return slices.DeleteFunc(moduleNames(), func(name string) bool { return name != strings.ToUpper(name) })
+}
+
+// Variables returns the variables that dkms sets for a dkms.conf.
+func Variables() []string {
+	vars := (&Loader{}).moduleShell(Request{})
+	return append(slices.Sorted(maps.Keys(vars)), "tmp_location")
 }

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"dkms-go/internal/action"
 	"dkms-go/internal/cli"
+	"dkms-go/internal/lint"
 )
 
 // spellings returns all spellings of the options: old ones on demand.
@@ -196,5 +198,24 @@ func TestFishCompletion(t *testing.T) {
 	difference(t, path+", common options", common(t), everywhere)
 	for _, v := range cli.Verbs() {
 		difference(t, path+", options of "+v.Name, own(t, v), found[v.Name])
+	}
+}
+
+// TestCheckTables holds the tables of docs/fsck.md and docs/lint.md against the
+// checks and their severities.
+func TestCheckTables(t *testing.T) {
+	rows := map[string][]string{}
+	for _, c := range action.FsckChecks() {
+		rows["docs/fsck.md"] = append(rows["docs/fsck.md"], string(c.Name)+" "+c.Severity.String())
+	}
+	for _, r := range lint.Rules() {
+		rows["docs/lint.md"] = append(rows["docs/lint.md"], r.Name+" "+r.Severity.String())
+	}
+	for path, want := range rows {
+		var got []string
+		for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| (note|warning|error) \\|").FindAllStringSubmatch(read(t, path), -1) {
+			got = append(got, m[1]+" "+m[2])
+		}
+		difference(t, path, want, got)
 	}
 }

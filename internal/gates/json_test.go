@@ -18,6 +18,8 @@ func TestJSONFields(t *testing.T) {
 		"internal/cli/verify.go":      "docs/json.md",
 		"internal/cli/ready.go":       "docs/json.md",
 		"internal/cli/doctor.go":      "docs/json.md",
+		"internal/cli/fsck.go":        "docs/json.md",
+		"internal/cli/lint.go":        "docs/json.md",
 		"internal/finding/finding.go": "docs/json.md",
 		"internal/cli/cache.go":       "docs/json.md",
 		"internal/cli/key.go":         "docs/json.md",
@@ -37,7 +39,7 @@ func TestJSONFields(t *testing.T) {
 			}
 		}
 	}
-	for _, schema := range []string{cli.StatusSchema, cli.ListSchema, cli.ConfigSchema, cli.VerifySchema, cli.ReadySchema, cli.DoctorSchema, cli.CacheSchema, cli.KeySchema} {
+	for _, schema := range []string{cli.StatusSchema, cli.ListSchema, cli.ConfigSchema, cli.VerifySchema, cli.ReadySchema, cli.DoctorSchema, cli.FsckSchema, cli.LintSchema, cli.CacheSchema, cli.KeySchema} {
 		if !strings.Contains(read(t, "docs/json.md"), "## "+schema+"\n") {
 			t.Errorf("docs/json.md has no section %s", schema)
 		}

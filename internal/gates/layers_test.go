@@ -15,7 +15,7 @@ func layerTable() [][]string {
 	return [][]string{
 		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "copytree", "durable", "memo", "finding"},
 		{"conf", "kernel", "ko", "abi", "state", "cache", "mok", "trust"},
-		{"plan", "verify", "doctor"},
+		{"plan", "verify", "doctor", "lint"},
 		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot"},
 		{"action"},
 		{"cli"},

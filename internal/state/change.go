@@ -39,8 +39,10 @@ type Change struct {
 // op is one step. Place renames Path to Dest if Path still exists; Link makes
 // Dest a symbolic link to Path; Remove deletes Dest and what is below it;
 // Prune removes Dest and its parents while they are empty, up to but not
-// including Path. Repeating all steps from the first gives the same end: see
-// superseded.
+// including Path. Aside renames Dest to Path, where nothing is, and Own gives
+// Dest the owner "uid:gid" of Path and takes the rights of others to write away;
+// what the file system refuses of these two stays as it is. Repeating all steps
+// from the first gives the same end: see superseded.
 type op struct {
 	Do         string
 	Path, Dest string
@@ -51,6 +53,8 @@ const (
 	opLink   = "link"
 	opRemove = "remove"
 	opPrune  = "prune"
+	opAside  = "aside"
+	opOwn    = "own"
 )
 
 // ErrStuck says that an error of the disk has stopped an earlier change of this
@@ -246,10 +250,10 @@ func feasible(ops []op) error {
 // permitted reports why files can't be made or removed where the step works:
 // a file system may be read-only for root too (access(2)).
 func (o op) permitted() error {
-	if o.Do == opPrune {
+	if o.Do == opPrune || o.Do == opOwn {
 		return nil
 	}
-	if _, err := os.Lstat(o.Dest); o.Do == opRemove && errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(o.Dest); (o.Do == opRemove || o.Do == opAside) && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	dir := existing(filepath.Dir(o.Dest))
@@ -263,7 +267,7 @@ func (o op) permitted() error {
 // removes.
 func blocked(earlier []op, dest string) bool {
 	fi, err := os.Lstat(dest)
-	removed := slices.ContainsFunc(earlier, func(o op) bool { return o.Do == opRemove && within(dest, o.Dest) })
+	removed := slices.ContainsFunc(earlier, func(o op) bool { return (o.Do == opRemove || o.Do == opAside) && within(dest, o.Dest) })
 	return err == nil && fi.IsDir() && !removed
 }
 

@@ -6,65 +6,103 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kind says what sort of an inconsistency one is.
+type Kind string
+
+// The kinds that Check finds. docs/fsck.md describes each.
+const (
+	Unfinished  Kind = "unfinished" // left by a dkms that was killed
+	SourceGone  Kind = "source"     // a module without its source
+	LinkWrong   Kind = "link"       // a link kernel-* that names no result
+	ResultWrong Kind = "result"     // a result without its objects
+	RecordWrong Kind = "record"     // a build.json that can't be read
+	OriginalOff Kind = "original"   // an original without its note's object, or of nobody
+	Foreign     Kind = "foreign"    // a file that dkms doesn't know
+	WrongOwner  Kind = "owner"      // owner or mode
+	StaleLock   Kind = "lock"       // a lock that nobody holds
+	Unread      Kind = "unread"     // what the caller may not read
 )
 
 // Inconsistency is a thing below the tree that no finished change leaves.
 type Inconsistency struct {
+	Kind Kind
 	// Path is where it is, What a half sentence that says what is wrong with it.
 	Path, What string
+	// Key is the result that it is about, as far as it is about one.
+	Key Key
+	// Below are further paths with the same fault, below Path.
+	Below []string
 }
 
 func (i Inconsistency) String() string { return i.Path + ": " + i.What }
 
 // Check looks for what doesn't agree in the tree: changes under way, prepared
 // files that nobody will use, active links without a result, results without
-// their objects, kept originals without the note of their place. It reads every
+// their objects, kept originals without the note of their place, files that have
+// no place in it, or another owner than the tree. It reads every
 // object that a record names and changes nothing. The caller holds the lock:
 // a writer at work looks like one that was killed.
 func (t Tree) Check() []Inconsistency {
+	o, err := OwnerOf(t.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return t.CheckFor(o)
+}
+
+// CheckFor is Check for a tree that must belong to an owner.
+func (t Tree) CheckFor(o Owner) []Inconsistency {
 	var c checker
+	if _, err := os.Lstat(t.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	c.leftovers(t)
+	c.layout(t)
+	c.owners(t, o)
 	for _, id := range t.Modules("", "") {
-		if t.Condition(id) == Broken {
-			c.add(t.SourceLink(id), "no source is there")
-		}
+		c.source(t, id)
 		c.results(t, id)
 	}
-	modules := subdirs(t.Dir, "*")
-	for _, m := range modules {
+	for _, m := range subdirs(t.Dir, "*") {
 		c.activeLinks(t, m)
-		c.originals(t.OriginalsOf(m))
+		c.originals(t, m)
 	}
 	return c.found
 }
 
 type checker struct{ found []Inconsistency }
 
-func (c *checker) add(path, what string, args ...any) {
-	c.found = append(c.found, Inconsistency{path, fmt.Sprintf(what, args...)})
+func (c *checker) add(kind Kind, k Key, path, what string, args ...any) {
+	c.found = append(c.found, Inconsistency{Kind: kind, Key: k, Path: path, What: fmt.Sprintf(what, args...)})
 }
 
 // leftovers finds what writers make for themselves.
 func (c *checker) leftovers(t Tree) {
 	_ = filepath.WalkDir(t.Dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
-			c.add(path, "it can't be read: %v", err)
+			c.add(Unread, Key{}, path, "it can't be read: %v", err)
 			return nil
 		}
 		name := d.Name()
 		switch {
 		case d.IsDir() && t.foreign(path):
 		case strings.HasPrefix(name, ".") && strings.HasSuffix(name, stagedSuffix):
-			c.add(path, "prepared for a change that did not happen")
+			c.add(Unfinished, Key{}, path, "prepared for a change that did not happen")
 		case filepath.Dir(path) == filepath.Join(t.Dir, journalDir):
-			c.add(path, "a change that was interrupted")
+			c.add(Unfinished, Key{}, path, "a change that was interrupted")
 		case d.IsDir() && strings.HasPrefix(name, ownBuildPrefix):
-			c.add(path, "the build directory of a killed dkms")
+			c.add(Unfinished, Key{}, path, "the build directory of a killed dkms")
 		default:
 			return nil
 		}
@@ -75,6 +113,19 @@ func (c *checker) leftovers(t Tree) {
 	})
 }
 
+// source looks for the source of a module: its link leads nowhere, or is missing
+// where the source is there, or where results are.
+func (c *checker) source(t Tree, id ID) {
+	switch t.Condition(id) {
+	case Broken:
+		c.add(SourceGone, Key{ID: id}, t.SourceLink(id), "no source is there")
+	case Hidden:
+		if len(t.Results(id, "", "")) > 0 {
+			c.add(SourceGone, Key{ID: id}, t.SourceLink(id), "the link is missing, and no source is in %s", t.Source(id))
+		}
+	}
+}
+
 // results looks at the results of a module for all kernels.
 func (c *checker) results(t Tree, id ID) {
 	kernels, arches, _ := t.Layout(id)
@@ -82,24 +133,66 @@ func (c *checker) results(t Tree, id ID) {
 		for _, arch := range arches[kernel] {
 			k := Key{id, kernel, arch}
 			if t.Stale(k) {
-				c.add(t.Result(k), "a result without objects")
+				c.add(ResultWrong, k, t.Result(k), "a result without objects")
 				continue
 			}
-			text, err := os.ReadFile(filepath.Join(t.Result(k), RecordFile))
-			var r Record
-			if err != nil || json.Unmarshal(text, &r) != nil || r.Format != RecordFormat {
-				continue // upstream's have none
-			}
-			for _, o := range r.Objects {
-				data, err := os.ReadFile(filepath.Join(t.Objects(k), filepath.Base(o.File)))
-				if err != nil {
-					c.add(t.Objects(k), "it lacks the object %s", o.File)
-				} else if sum := sha256.Sum256(data); o.SHA256 != "" && hex.EncodeToString(sum[:]) != o.SHA256 {
-					c.add(filepath.Join(t.Objects(k), o.File), "it isn't as it was built")
-				}
-			}
+			c.record(t, k)
 		}
 	}
+}
+
+// maxRecord bounds what is read of a record, in bytes.
+const maxRecord = 4 << 20
+
+// record holds a result's objects against its record; upstream's have none.
+func (c *checker) record(t Tree, k Key) {
+	path := filepath.Join(t.Result(k), RecordFile)
+	text, err := readBounded(path, maxRecord)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return
+	case errors.Is(err, fs.ErrPermission):
+		c.add(Unread, k, path, "it can't be read: %v", err)
+		return
+	}
+	var r Record
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	switch {
+	case err != nil:
+		c.add(RecordWrong, k, path, "it can't be understood: %v", err)
+		return
+	case r.Format > RecordFormat:
+		return // of a later dkms
+	case r.Format != RecordFormat, r.Module != "" && (Key{ID{r.Module, r.Version}, r.Kernel, r.Arch}) != k:
+		c.add(RecordWrong, k, path, "it is not about this result")
+		return
+	}
+	for _, o := range r.Objects {
+		file := filepath.Join(t.Objects(k), filepath.Base(o.File))
+		data, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrPermission) {
+			c.add(Unread, k, file, "it can't be read: %v", err)
+		} else if err != nil {
+			c.add(ResultWrong, k, t.Objects(k), "it lacks the object %s", o.File)
+		} else if sum := sha256.Sum256(data); o.SHA256 != "" && hex.EncodeToString(sum[:]) != o.SHA256 {
+			c.add(ResultWrong, k, file, "it isn't as it was built")
+		}
+	}
+}
+
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("larger than %d bytes", limit)
+	}
+	return text, err
 }
 
 // activeLinks looks at the links kernel-* of a module.
@@ -107,24 +200,102 @@ func (c *checker) activeLinks(t Tree, module string) {
 	links, _ := os.ReadDir(t.Module(module))
 	for _, l := range links {
 		path := filepath.Join(t.Module(module), l.Name())
-		if l.Type()&fs.ModeSymlink != 0 && noVersion(l.Name()) && !isDir(filepath.Join(path, "module")) {
-			c.add(path, "it names a result that isn't there")
+		if l.Type()&fs.ModeSymlink == 0 || !noVersion(l.Name()) {
+			continue
+		}
+		k, sane := linkKey(module, l.Name())
+		version, ok := t.Active(k)
+		if ok {
+			k.Version = version
+		}
+		switch {
+		case !sane:
+			c.add(Foreign, Key{}, path, "no link of dkms")
+		case !isDir(filepath.Join(path, "module")):
+			c.add(LinkWrong, k, path, "it names a result that isn't there")
+		case !ok:
+			c.add(LinkWrong, k, path, "it names the result of another kernel")
 		}
 	}
 }
 
-// originals looks at the notes of the objects that were kept for any kernel. Old
-// programs kept some without a note.
-func (c *checker) originals(dir string) {
+// linkKey returns what the name of a link kernel-<k>-<a> says; no name of an
+// architecture has a dash.
+func linkKey(module, name string) (k Key, ok bool) {
+	release := strings.TrimPrefix(name, "kernel-")
+	dash := strings.LastIndexByte(release, '-')
+	if dash < 0 {
+		return Key{}, false
+	}
+	k = Key{ID{module, ""}, release[:dash], release[dash+1:]}
+	return k, CheckName("kernel release", k.Kernel) == nil && CheckName("architecture", k.Arch) == nil
+}
+
+// ActiveKeys lists what the active links of all modules name, whether it is there or
+// not.
+func (t Tree) ActiveKeys() []Key {
+	var keys []Key
+	for _, module := range subdirs(t.Dir, "*") {
+		for _, l := range entries(t.Module(module)) {
+			if l.Type()&fs.ModeSymlink == 0 || !noVersion(l.Name()) {
+				continue
+			}
+			k, sane := linkKey(module, l.Name())
+			if version, ok := t.Active(k); ok && sane {
+				k.Version = version
+				keys = append(keys, k)
+			}
+		}
+	}
+	return keys
+}
+
+// originals looks at the objects of any kernel that were kept, and at their notes.
+// Old programs kept some without a note.
+func (c *checker) originals(t Tree, module string) {
+	top := t.OriginalsOf(module)
+	for _, kernel := range subdirs(top, "*") {
+		for _, arch := range subdirs(filepath.Join(top, kernel), "*") {
+			k := Key{ID{module, ""}, kernel, arch}
+			if CheckName("kernel release", kernel) != nil || CheckName("architecture", arch) != nil {
+				continue
+			}
+			version, active := t.Active(k)
+			if active {
+				k.Version = version
+			}
+			if !active && hasFiles(t.Originals(k)) {
+				c.add(OriginalOff, k, t.Originals(k), "originals are kept, and no version of the module is installed for the kernel")
+				continue
+			}
+			c.notes(t.Originals(k), k)
+		}
+	}
+}
+
+func (c *checker) notes(dir string, k Key) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil
 		}
 		if object, note := strings.CutSuffix(path, ".origin"); note {
-			if _, err := os.Lstat(object); err != nil {
-				c.add(path, "the original that it is about is gone")
+			if _, err := os.Lstat(object); errors.Is(err, fs.ErrNotExist) {
+				c.add(OriginalOff, k, path, "the original that it is about is gone")
 			}
 		}
 		return nil
 	})
+}
+
+// hasFiles reports whether anything but directories is below dir.
+func hasFiles(dir string) bool {
+	found := false
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			found = true
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return found
 }

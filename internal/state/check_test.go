@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // sound makes a tree in which all is well.
@@ -39,16 +40,37 @@ func TestCheck(t *testing.T) {
 		spoil func(t *testing.T, tree Tree)
 		want  string
 	}{
-		"all well":        {func(*testing.T, Tree) {}, ""},
-		"interrupted":     {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/.journal/1.commit", "[]") }, "/.journal/1.commit"},
-		"prepared":        {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/.x.dkms-new/module/a.ko", "") }, "/m/1/6.1/.x.dkms-new"},
-		"build":           {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/.build-6.1-x/a.o", "") }, "/m/1/.build-6.1-x"},
-		"no source":       {func(t *testing.T, tree Tree) { os.Remove(tree.Dir + "/m/1/source") }, "/m/1/source"},
-		"no objects":      {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.2/x/log/make.log", "") }, "/m/1/6.2/x"},
-		"no result":       {func(t *testing.T, tree Tree) { link(t, "1/6.3/x", tree.Dir+"/m/kernel-6.3-x") }, "/m/kernel-6.3-x"},
-		"object gone":     {func(t *testing.T, tree Tree) { os.Remove(tree.Dir + "/m/1/6.1/x/module/a.ko") }, "/m/1/6.1/x/module"},
-		"object changed":  {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/module/a.ko", "obj") }, "/m/1/6.1/x/module/a.ko"},
-		"original gone":   {func(t *testing.T, tree Tree) { os.Remove(tree.Dir + "/m/original_module/6.1/x/a.ko") }, "/m/original_module/6.1/x/a.ko.origin"},
+		"all well":       {func(*testing.T, Tree) {}, ""},
+		"interrupted":    {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/.journal/1.commit", "[]") }, "/.journal/1.commit"},
+		"prepared":       {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/.x.dkms-new/module/a.ko", "") }, "/m/1/6.1/.x.dkms-new"},
+		"build":          {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/.build-6.1-x/a.o", "") }, "/m/1/.build-6.1-x"},
+		"no source":      {func(t *testing.T, tree Tree) { os.Remove(tree.Dir + "/m/1/source") }, "/m/1/source"},
+		"no objects":     {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.2/x/log/make.log", "") }, "/m/1/6.2/x"},
+		"no result":      {func(t *testing.T, tree Tree) { link(t, "1/6.3/x", tree.Dir+"/m/kernel-6.3-x") }, "/m/kernel-6.3-x"},
+		"object gone":    {func(t *testing.T, tree Tree) { os.Remove(tree.Dir + "/m/1/6.1/x/module/a.ko") }, "/m/1/6.1/x/module"},
+		"object changed": {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/module/a.ko", "obj") }, "/m/1/6.1/x/module/a.ko"},
+		"original gone":  {func(t *testing.T, tree Tree) { os.Remove(tree.Dir + "/m/original_module/6.1/x/a.ko") }, "/m/original_module/6.1/x/a.ko.origin"},
+		"a file":         {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/x", "") }, "/x"},
+		"a directory":    {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/x/y/z", "") }, "/x"},
+		"in a module":    {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/x", "") }, "/m/x"},
+		"in a version":   {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/x", "") }, "/m/1/x"},
+		"in a kernel":    {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/f", "") }, "/m/1/6.1/f"},
+		"in a result":    {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/f", "") }, "/m/1/6.1/x/f"},
+		"with objects":   {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/module/f", "") }, "/m/1/6.1/x/module/f"},
+		"a link as file": {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/kernel-6.2-x", "") }, "/m/kernel-6.2-x"},
+		"upstream's": {func(t *testing.T, tree Tree) {
+			put(t, tree.Dir+"/m/1/tarball/a.tgz", "")
+			put(t, tree.Dir+"/m/original_module/6.1/x/collisions/b", "")
+		}, ""},
+		"moved aside":     {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/.lost+found/now/x/.y.dkms-new", "") }, ""},
+		"record cut":      {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/build.json", "{") }, "/m/1/6.1/x/build.json"},
+		"record of later": {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/build.json", `{"format":9}`) }, ""},
+		"record of other": {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/build.json", `{"format":1,"module":"o"}`) }, "/m/1/6.1/x/build.json"},
+		"other kernel":    {func(t *testing.T, tree Tree) { link(t, "1/6.1/x", tree.Dir+"/m/kernel-6.2-x") }, "/m/kernel-6.2-x"},
+		"orphan original": {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/original_module/6.2/x/a.ko", "") }, "/m/original_module/6.2/x"},
+		"writable":        {func(t *testing.T, tree Tree) { chmod(t, tree.Dir+"/m", 0o777) }, "/m"},
+		"unreadable":      {func(t *testing.T, tree Tree) { chmod(t, tree.Dir+"/m/1/6.1/x/build.json", 0) }, "/m/1/6.1/x/build.json"},
+		"no link":         {func(t *testing.T, tree Tree) { os.RemoveAll(tree.Sources); os.Remove(tree.Dir + "/m/1/source") }, "/m/1/source"},
 		"original as old": {func(t *testing.T, tree Tree) { os.Remove(tree.Dir + "/m/original_module/6.1/x/a.ko.origin") }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -67,6 +89,73 @@ func TestCheck(t *testing.T) {
 				t.Errorf("found %v, want %v", found, want)
 			}
 		})
+	}
+}
+
+func chmod(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is wrong with the tree alone is mended in one change; what was there is moved
+// aside, not deleted.
+func TestMend(t *testing.T) {
+	tree := sound(t)
+	lost := tree.LostFound(time.Now())
+	put(t, tree.Dir+"/x/y/z", "alien")
+	put(t, tree.Dir+"/m/1/6.1/x/build.json", "{")
+	chmod(t, tree.Dir+"/m/1", 0o777)
+	chmod(t, tree.Dir+"/m/1/6.1/x/module", 0o777)
+	me := Owner{os.Getuid(), os.Getgid()}
+	for _, i := range tree.Check() {
+		c, err := tree.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if done, err := tree.Mend(c, i, lost, me); err != nil || !done || c.Commit() != nil {
+			t.Errorf("%v: %v, %v", i, done, err)
+		}
+	}
+	if left := tree.Check(); len(left) > 0 {
+		t.Error(left)
+	}
+	if got := read(t, lost+tree.Dir+"/x/y/z") + read(t, lost+tree.Dir+"/m/1/6.1/x/build.json"); got != "alien{" {
+		t.Error(got)
+	}
+}
+
+// A lock counts as left only while nobody holds it.
+func TestLockLeft(t *testing.T) {
+	tree := sound(t)
+	put(t, tree.Dir+"/.lock", "process 1 (x)")
+	if left := tree.LockLeft(); len(left) != 1 {
+		t.Error(left)
+	}
+	unlock, err := tree.Lock(context.Background(), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := tree.LockLeft(); len(left) != 0 {
+		t.Error(left)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := tree.Watch(ctx, "", &Wait{}); err == nil {
+		t.Error("a writer was at work, and was not waited for")
+	}
+	unlock()
+	done, err := tree.Watch(context.Background(), "", &Wait{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done()
+	if err := os.Mkdir(tree.Dir+"/.lock", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if left := tree.LockLeft(); len(left) != 1 || tree.ClearLock(tree.LostFound(time.Now())) != nil || len(tree.LockLeft()) != 0 {
+		t.Error(left)
 	}
 }
 

@@ -96,6 +96,8 @@ func fill(t *testing.T, root string) {
 	put(t, root+"/modules/6.1/updates/a.ko", "result 1")
 	put(t, root+"/modules/6.1/updates/b.ko", "result b")
 	put(t, root+"/modules/6.1/extra/deep/c.ko", "alone")
+	put(t, root+"/modules/6.1/odd.ko", "odd object")
+	put(t, root+"/tree/odd/thing", "odd")
 	put(t, root+"/tree/m/original_module/6.1/x/a.ko", "original a")
 	put(t, root+"/tree/m/original_module/6.1/x/a.ko.origin", root+"/modules/6.1/updates/a.ko\n")
 }
@@ -141,6 +143,13 @@ func perform(tree Tree, root string, tick func()) error {
 	c.Prune(root+"/modules/6.1/extra/deep", root+"/modules/6.1")
 	c.Link("2/6.1/x", root+"/tree/m/kernel-6.1-x")
 	c.Prune(kept, root+"/tree")
+	for _, path := range []string{root + "/tree/odd/thing", root + "/modules/6.1/odd.ko"} {
+		if err := c.Aside(tree, path, root+"/tree/.lost+found/now"); err != nil {
+			return err
+		}
+	}
+	c.Prune(root+"/tree/odd", root+"/tree")
+	c.Own(root+"/tree/m", Owner{os.Getuid(), os.Getgid()})
 	return c.Commit()
 }
 
@@ -225,7 +234,7 @@ func clean(t *testing.T, root string) {
 func neutral(root string, all map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range all {
-		out[k] = strings.ReplaceAll(v, root, "ROOT")
+		out[strings.ReplaceAll(k, root, "/ROOT")] = strings.ReplaceAll(v, root, "ROOT")
 	}
 	return out
 }
@@ -255,8 +264,15 @@ func TestChangeAppliesEveryKindOfStep(t *testing.T) {
 		"modules/6.1/new/dir/d.ko": "file d",
 		"tree/m":                   "directory", "tree/m/1": "directory", "tree/m/1/6.1": "directory",
 		"tree/m/1/6.1/x": "directory", "tree/m/1/6.1/x/module": "directory",
-		"tree/m/1/6.1/x/module/a.ko.xz": "file result 2",
-		"tree/m/kernel-6.1-x":           "link to 2/6.1/x",
+		"tree/m/1/6.1/x/module/a.ko.xz":                "file result 2",
+		"tree/m/kernel-6.1-x":                          "link to 2/6.1/x",
+		"tree/.lost+found/now/ROOT/tree/odd/thing":     "file odd",
+		"tree/.lost+found/now/ROOT/modules/6.1/odd.ko": "file odd object",
+	}
+	for path := range got {
+		if got[path] == "directory" && strings.HasPrefix(path, "tree/.lost+found") {
+			delete(got, path)
+		}
 	}
 	if d := diff(got, want); d != "" {
 		t.Error(d)

@@ -73,6 +73,11 @@ func (o op) apply() error {
 	case opPrune:
 		prune(o.Dest, o.Path)
 		return nil
+	case opAside:
+		return aside(o.Dest, o.Path)
+	case opOwn:
+		own(o.Dest, o.Path)
+		return nil
 	}
 	return fmt.Errorf("the journal has an unknown step %q", o.Do)
 }
@@ -148,10 +153,10 @@ func (t Tree) recover(step func()) error {
 }
 
 // foreign reports whether the content of a directory below the tree isn't ours:
-// kept sources, build directories.
+// kept sources, build directories, what fsck has moved aside.
 func (t Tree) foreign(dir string) bool {
 	rel, err := filepath.Rel(t.Dir, dir)
-	return err == nil && (rel == keptSources || filepath.Base(rel) == "build" && strings.Count(rel, "/") == 2)
+	return err == nil && (rel == keptSources || rel == lostFound || filepath.Base(rel) == "build" && strings.Count(rel, "/") == 2)
 }
 
 // sweep removes what is prepared below the tree without a journal, and the

@@ -93,6 +93,45 @@ func (t Tree) Lock(ctx context.Context, held string, w *Wait) (unlock func(), er
 
 const lockName = ".lock"
 
+// Watch waits until no writer is at work, as Lock does, and keeps others waiting
+// until done is called, as far as that can be done without changing anything: where
+// there is no lock file, a writer may begin meanwhile (Settled tells). One that was
+// started by the holder of the lock waits for nobody.
+func (t Tree) Watch(ctx context.Context, held string, w *Wait) (done func(), err error) {
+	path := filepath.Join(t.Dir, lockName)
+	begun, tell, told := time.Now(), toldAfter, false
+	for {
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return func() {}, nil // there is none, or nothing that a writer could hold
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		if err == nil && names(path, f) {
+			if told && w.Over != nil {
+				w.Over(time.Since(begun))
+			}
+			return func() { f.Close() }, nil
+		}
+		f.Close()
+		if err != nil && w.mine(path, held == t.Dir) {
+			return func() {}, nil
+		}
+		waited := time.Since(begun)
+		if w.Limit > 0 && waited >= w.Limit {
+			return nil, &Busy{Holder: holderOf(w.Proc, path), Waited: waited}
+		}
+		if w.Tell != nil && waited >= tell {
+			w.Tell(holderOf(w.Proc, path), waited)
+			tell, told = waited+toldEvery, true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the lock on the DKMS tree: %w", ctx.Err())
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
 // errAncestor says that the holder of a lock waits for this process.
 var errAncestor = errors.New("the lock is held by a process that has started this one")
 

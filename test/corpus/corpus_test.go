@@ -130,6 +130,7 @@ func (s *subject) life() {
 		s.wantStatus(lines)
 		s.must(append([]string{"install", s.name}, good...)...)
 		s.wantStatus(strings.ReplaceAll(lines, ": built", ": installed"))
+		s.must("fsck") // all of it is in order
 	} else {
 		s.wantStatus(s.name + ": added\n")
 	}

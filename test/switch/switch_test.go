@@ -221,6 +221,7 @@ func TestSwitch(t *testing.T) {
 		on := ", " + older + ", x86_64: "
 		rest := "tiny/1.0" + on + "built\ntiny/2.0" + on + "installed\ntiny/3.0: added\n"
 		m.sameStatus("other/0.1~rc2+x" + on + "installed\n" + rest)
+		m.MustRun("dkms", "fsck") // what either has made is in order
 
 		object := m.Path("usr/lib/modules", older, "updates/dkms/other.ko")
 		data, err := os.ReadFile(object)
