@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package headers searches the headers of kernels, and a module's source, for the
+// declaration of a name: which kernels have it, in which form, and under which
+// conditions of the preprocessor. It reads text and knows no C beyond that, so what
+// it finds is a hint for people.
+package headers
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Kind is what is looked for.
+type Kind int
+
+// The kinds.
+const (
+	// Name is a function, macro, type, variable or enumerator.
+	Name Kind = iota
+	// Member is one of a structure or union.
+	Member
+	// Callback is a member of any structure that holds a function's address.
+	Callback
+	// File is a header, by what #include calls it.
+	File
+	// Export is a symbol in Module.symvers.
+	Export
+)
+
+// Query is what is looked for: a name, for a Member also the structure's.
+type Query struct {
+	Kind     Kind
+	Name, Of string
+}
+
+// Found is what one kernel, or the module, has.
+type Found struct {
+	// Of is the kernel's release.
+	Of string
+	// File is the first header that has it, by what #include calls it, Line the line.
+	File string
+	Line int
+	// Declaration is the text of what declares it, of several forms all; of an
+	// Export how it is exported.
+	Declaration string
+	// Guards are the conditions on the kernel's options that each declaration is
+	// under, as preprocessor expressions; those of #else are in "!(…)".
+	Guards [][]string
+	// Declared says of an Export that a header declares it.
+	Declared bool
+	there    bool
+}
+
+// There reports whether it was found.
+func (f Found) There() bool { return f.there }
+
+// Kernel is what was found of one kernel.
+type Kernel struct {
+	Release string
+	Found
+	// Config returns the value of an option of its configuration; may be nil.
+	Config func(string) (string, bool)
+}
+
+// Tree are the directories of one kernel's headers: that of its build, and that of
+// the source if it is another.
+type Tree struct {
+	Release string
+	Dirs    []string
+	Config  func(string) (string, bool)
+}
+
+// The bounds of a search: bytes and files of one tree, bytes of one file, and how
+// much of a declaration is kept.
+const (
+	maxBytes       = 200 << 20
+	maxFiles       = 60_000
+	maxFile        = 4 << 20
+	maxDeclaration = 4 << 10
+	maxSymvers     = 64 << 20
+)
+
+// Search looks into each tree. One that can't be read, or was not finished when ctx
+// ended, is left out.
+func Search(ctx context.Context, q Query, trees []Tree) []Kernel {
+	var list []Kernel
+	for _, t := range trees {
+		f, ok := t.search(ctx, q)
+		if ok {
+			f.Of = t.Release
+			list = append(list, Kernel{Release: t.Release, Found: f, Config: t.Config})
+		}
+	}
+	return list
+}
+
+// Source looks into a module's own source.
+func Source(ctx context.Context, q Query, dir string) Found {
+	if q.Kind == Export {
+		q.Kind = Name
+	}
+	if q.Kind == File || dir == "" {
+		return Found{}
+	}
+	s := newSearch(q)
+	s.walk(ctx, dir, func(name string) bool { return strings.HasSuffix(name, ".h") || strings.HasSuffix(name, ".c") }, "")
+	return s.found
+}
+
+// roots are the directories that #include <…> looks in, by the directory of the
+// headers.
+func roots(dir string) []string {
+	list := []string{filepath.Join(dir, "include"), filepath.Join(dir, "include", "uapi"), filepath.Join(dir, "include", "generated", "uapi")}
+	arches, _ := filepath.Glob(filepath.Join(dir, "arch", "*", "include"))
+	if x86 := filepath.Join(dir, "arch", "x86", "include"); len(arches) > 1 && slices.Contains(arches, x86) {
+		arches = []string{x86}
+	}
+	for _, a := range arches {
+		list = append(list, a, filepath.Join(a, "uapi"), filepath.Join(a, "generated"), filepath.Join(a, "generated", "uapi"))
+	}
+	return list
+}
+
+func (t Tree) search(ctx context.Context, q Query) (Found, bool) {
+	var dirs []string
+	for _, d := range t.Dirs {
+		if real, err := filepath.EvalSymlinks(d); err == nil && !slices.Contains(dirs, real) {
+			dirs = append(dirs, real)
+		}
+	}
+	if len(dirs) == 0 {
+		return Found{}, false
+	}
+	switch q.Kind {
+	case File:
+		return file(q.Name, dirs), true
+	case Export:
+		f, ok := export(q.Name, dirs)
+		if ok && !f.there {
+			s := newSearch(Query{Kind: Name, Name: q.Name})
+			s.headers(ctx, dirs)
+			f.Declared, f.File, f.Guards = s.found.there, s.found.File, s.found.Guards
+		}
+		return f, ok
+	}
+	s := newSearch(q)
+	s.headers(ctx, dirs)
+	return s.found, ctx.Err() == nil
+}
+
+func (s *search) headers(ctx context.Context, dirs []string) {
+	for _, d := range dirs {
+		if real, err := filepath.EvalSymlinks(filepath.Join(d, "include")); err == nil {
+			s.walk(ctx, real, isHeader, real)
+		}
+		for _, root := range roots(d)[3:] {
+			if strings.HasSuffix(filepath.Dir(root), "include") || strings.HasSuffix(root, "generated/uapi") {
+				continue // below one of the others
+			}
+			s.walk(ctx, root, isHeader, root)
+		}
+	}
+}
+
+func isHeader(name string) bool { return strings.HasSuffix(name, ".h") }
+
+func file(name string, dirs []string) Found {
+	for _, d := range dirs {
+		for _, root := range roots(d) {
+			if fi, err := os.Stat(filepath.Join(root, filepath.FromSlash(name))); err == nil && fi.Mode().IsRegular() {
+				return Found{there: true, File: name}
+			}
+		}
+	}
+	return Found{}
+}
+
+// export looks for a symbol in Module.symvers (kernel source,
+// Documentation/kbuild/modules.rst).
+func export(name string, dirs []string) (f Found, ok bool) {
+	for _, d := range dirs {
+		data, err := read(filepath.Join(d, "Module.symvers"), maxSymvers)
+		if err != nil {
+			continue
+		}
+		ok = true
+		at := bytes.Index(data, []byte("\t"+name+"\t"))
+		if at < 0 {
+			continue
+		}
+		line, _, _ := bytes.Cut(data[at+1:], []byte("\n"))
+		fields := strings.Split(string(line), "\t")
+		f.there = true
+		if len(fields) >= 3 {
+			f.File, f.Declaration = fields[1], strings.Join(fields[2:], " ")
+		}
+		return f, true
+	}
+	return f, ok
+}
+
+func read(path string, most int64) ([]byte, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > most {
+		return nil, fs.ErrInvalid
+	}
+	return os.ReadFile(path)
+}
+
+// search is one under way.
+type search struct {
+	Query
+	name  []byte
+	form  *regexp.Regexp
+	open  *regexp.Regexp // of a structure
+	found Found
+	bytes int64
+	files int
+	seen  map[string]bool
+}
+
+func newSearch(q Query) *search {
+	s := &search{Query: q, name: []byte(q.Name), seen: map[string]bool{}}
+	n := regexp.QuoteMeta(q.Name)
+	switch q.Kind {
+	case Member:
+		s.form = regexp.MustCompile(`\b` + n + `\b`)
+		s.open = regexp.MustCompile(`^\s*(?:typedef\s+)?(?:struct|union)\s+` + regexp.QuoteMeta(q.Of) + `\b[^;()]*$`)
+	case Callback:
+		s.form = regexp.MustCompile(`\(\s*\*\s*(?:const\s+)?` + n + `\s*\)\s*\(`)
+	default:
+		s.form = regexp.MustCompile(`^\s*#\s*define\s+` + n + `\b` + // a macro
+			`|^(?:struct|union|enum)\s+` + n + `\b[^;()]*(?:\{|$)` + // a tagged type
+			`|^(?:[\w*]+[\s*]+)*` + n + `\s*\(` + // a function
+			`|^extern\s[^;]*\b` + n + `\b` +
+			`|^(?:[\w*]+[\s*]+)+\**` + n + `\s*(?:\[[^;]*)?[;=]` + // a variable, a plain typedef
+			`|^typedef\b[^;]*\b` + n + `\b` +
+			`|^\}\s*(?:__\w+(?:\([^;]*\))?\s*)*` + n + `\s*;` +
+			`|^\s+` + n + `\s*(?:=[^;]*)?,?\s*(?:/\*.*)?$`) // an enumerator
+	}
+	return s
+}
+
+// walk searches the files below a directory; links to directories are followed
+// once. Names are kept relative to base.
+func (s *search) walk(ctx context.Context, dir string, match func(string) bool, base string) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil || s.seen[real] || len(s.seen) > maxFiles {
+		return
+	}
+	s.seen[real] = true
+	entries, err := os.ReadDir(real)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		sub := e.IsDir()
+		if e.Type()&fs.ModeSymlink != 0 {
+			fi, err := os.Stat(path)
+			sub = err == nil && fi.IsDir()
+		}
+		switch {
+		case ctx.Err() != nil || s.bytes > maxBytes || s.files > maxFiles:
+			return
+		case sub:
+			s.walk(ctx, path, match, base)
+		case match(e.Name()):
+			s.file(path, base)
+		}
+	}
+}
+
+func (s *search) file(path, base string) {
+	s.files++
+	data, err := read(path, maxFile)
+	s.bytes += int64(len(data))
+	if err != nil || !bytes.Contains(data, s.name) || s.Of != "" && !bytes.Contains(data, []byte(s.Of)) {
+		return
+	}
+	name := path
+	if rel, err := filepath.Rel(base, path); err == nil && base != "" {
+		name = rel
+	}
+	s.text(string(data), name)
+}
