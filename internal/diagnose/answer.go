@@ -53,9 +53,11 @@ func (d *Diagnosis) Answer(own headers.Found, kernels []headers.Kernel) {
 	switch s := d.Subject; {
 	case s.Kind == Symbol:
 		d.answerSymbol(own, target)
-	case own.There() && !target.There() && s.Kind != Callback && s.Kind != Header:
+	case s.Kind == Member && own.Owner && !target.Owner:
 		d.Class = Code
-	case d.Class == API || d.Class == Code && s.Kind == Name2 && !s.changed && len(d.Has) > 0:
+	case s.Kind != Member && own.There() && own.Free && len(d.Has) == 0 && !target.There() && !s.changed && s.Kind != Header:
+		d.Class = Code
+	case d.Class == API || d.Class == Code && s.Kind == Name2 && !s.changed && len(d.Has) > 0 && !target.There():
 		d.Class = API
 		d.answerName(target)
 	}
@@ -161,7 +163,7 @@ func (d *Diagnosis) answerSymbol(own, target headers.Found) {
 	switch {
 	case d.Class != Dependency:
 	case len(d.facts.Depends) > 0 && len(d.Has) == 0:
-	case own.There() && len(d.Has) == 0 && !target.Declared:
+	case own.Defined && len(d.Has) == 0 && !target.Declared:
 		d.Class = Code
 	case len(d.similar) > 0:
 		d.Class = Config

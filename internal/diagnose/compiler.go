@@ -163,6 +163,9 @@ func (t *text) compiler(i int, facts Facts) Diagnosis {
 	}
 	if s := hiddenMacro(words, about); s != nil {
 		d.Class, d.Subject = API, s
+		if coreMacro().MatchString(s.Name) {
+			d.Class = Headers
+		}
 	}
 	return d
 }
@@ -274,6 +277,9 @@ func hiddenMacro(words string, about around) *Subject {
 	}
 	return &Subject{Kind: Macro, Name: g[1]}
 }
+
+// coreMacro are macros of linux/module.h that every kernel has.
+var coreMacro = once(`^MODULE_(?:LICENSE|AUTHOR|DESCRIPTION|VERSION|ALIAS|DEVICE_TABLE|PARM_DESC)$`)
 
 // judgeSubject corrects the class by whose the name is, as far as the log tells.
 func (d *Diagnosis) judgeSubject(m message, about around, facts Facts) {

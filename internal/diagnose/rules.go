@@ -183,14 +183,15 @@ var noRule = once(`^No rule to make target '([^']+)'(?:, needed by '([^']+)')?`)
 var makeSyntax = once(`^(?:missing |multiple target|recipe commences|commands commence|unterminated |target pattern|empty variable name|extraneous |invalid syntax|mixed implicit|prerequisites cannot|only one 'else'|unexpected |insufficient number|Recursive variable|.*\bmust not\b)`)
 
 // stop judges why make can't go on.
-func stop(_ *text, _ int, g []string, facts Facts) Diagnosis {
+func stop(t *text, i int, g []string, facts Facts) Diagnosis {
 	d := Diagnosis{Class: Code, File: g[1]}
 	d.Line, _ = strconv.Atoi(g[2])
 	words := g[3]
+	inKernel := facts.inHeaders(t.directory(i) + "/")
 	if r := noRule().FindStringSubmatch(words); r != nil {
 		target := r[1]
 		switch {
-		case facts.inHeaders(target) || target == "modules" && r[2] == "", strings.HasPrefix(target, "include/") && r[2] != "", kernelTool().MatchString(target):
+		case facts.inHeaders(target) || inKernel && r[2] == "" && !strings.Contains(target, "/"), kernelTool().MatchString(target):
 			d.Class = Headers
 		}
 		if facts.BuildDir != "" && strings.HasPrefix(target, facts.BuildDir) {
@@ -205,13 +206,33 @@ func stop(_ *text, _ int, g []string, facts Facts) Diagnosis {
 		return d
 	}
 	if makeSyntax().MatchString(words) || g[1] == "" && strings.HasPrefix(words, "No targets") {
-		if facts.inHeaders(g[1]) {
+		if facts.inHeaders(g[1]) || g[1] == "" && inKernel {
 			d.Class = Headers
 		}
 		return d
 	}
 	d.Class, d.Subject = byWords(words, Unknown)
 	return d
+}
+
+var entering = once(`^make(?:\[\d+\])?: (Entering|Leaving) directory '([^']+)'`)
+
+// directory is the one that make works in at line i, "" if it doesn't say so.
+func (t *text) directory(i int) string {
+	left := 0
+	for ; i >= 0; i-- {
+		g := entering().FindStringSubmatch(t.lines[i].text)
+		switch {
+		case g == nil:
+		case g[1] == "Leaving":
+			left++
+		case left > 0:
+			left--
+		default:
+			return g[2]
+		}
+	}
+	return ""
 }
 
 // otherRelease is the kernel whose headers a path names, if it isn't the one that

@@ -9,12 +9,15 @@ package headers
 import (
 	"bytes"
 	"context"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Kind is what is looked for.
@@ -55,7 +58,12 @@ type Found struct {
 	Guards [][]string
 	// Declared says of an Export that a header declares it.
 	Declared bool
-	there    bool
+	// Owner says of a Member that the structure is there.
+	Owner bool
+	// Defined says that what was found is a function with its body, or a type;
+	// Free that it is so whatever the kernel's version and options are.
+	Defined, Free bool
+	there         bool
 }
 
 // There reports whether it was found.
@@ -91,8 +99,9 @@ const (
 // ended, is left out.
 func Search(ctx context.Context, q Query, trees []Tree) []Kernel {
 	var list []Kernel
+	known := known{}
 	for _, t := range trees {
-		f, ok := t.search(ctx, q)
+		f, ok := t.search(ctx, q, known)
 		if ok {
 			f.Of = t.Release
 			list = append(list, Kernel{Release: t.Release, Found: f, Config: t.Config})
@@ -114,6 +123,9 @@ func Source(ctx context.Context, q Query, dir string) Found {
 	return s.found
 }
 
+// known is what was found below directories that several kernels share.
+type known map[string]Found
+
 // roots are the directories that #include <…> looks in, by the directory of the
 // headers.
 func roots(dir string) []string {
@@ -128,7 +140,7 @@ func roots(dir string) []string {
 	return list
 }
 
-func (t Tree) search(ctx context.Context, q Query) (Found, bool) {
+func (t Tree) search(ctx context.Context, q Query, k known) (Found, bool) {
 	var dirs []string
 	for _, d := range t.Dirs {
 		if real, err := filepath.EvalSymlinks(d); err == nil && !slices.Contains(dirs, real) {
@@ -144,29 +156,50 @@ func (t Tree) search(ctx context.Context, q Query) (Found, bool) {
 	case Export:
 		f, ok := export(q.Name, dirs)
 		if ok && !f.there {
-			s := newSearch(Query{Kind: Name, Name: q.Name})
-			s.headers(ctx, dirs)
-			f.Declared, f.File, f.Guards = s.found.there, s.found.File, s.found.Guards
+			declared := k.search(ctx, Query{Kind: Name, Name: q.Name}, dirs)
+			f.Declared, f.File, f.Guards = declared.there, declared.File, declared.Guards
 		}
-		return f, ok
+		return f, ok && ctx.Err() == nil
 	}
-	s := newSearch(q)
-	s.headers(ctx, dirs)
-	return s.found, ctx.Err() == nil
+	return k.search(ctx, q, dirs), ctx.Err() == nil
 }
 
-func (s *search) headers(ctx context.Context, dirs []string) {
+// search looks into the headers below directories.
+func (k known) search(ctx context.Context, q Query, dirs []string) Found {
+	var all Found
 	for _, d := range dirs {
-		if real, err := filepath.EvalSymlinks(filepath.Join(d, "include")); err == nil {
-			s.walk(ctx, real, isHeader, real)
-		}
+		tops := []string{filepath.Join(d, "include")}
 		for _, root := range roots(d)[3:] {
-			if strings.HasSuffix(filepath.Dir(root), "include") || strings.HasSuffix(root, "generated/uapi") {
-				continue // below one of the others
+			if filepath.Base(root) == "include" {
+				tops = append(tops, root)
 			}
-			s.walk(ctx, root, isHeader, root)
+		}
+		for _, top := range tops {
+			real, err := filepath.EvalSymlinks(top)
+			if err != nil {
+				continue
+			}
+			f, ok := k[real]
+			if !ok {
+				s := newSearch(q)
+				s.walk(ctx, real, isHeader, real)
+				f = s.found
+				k[real] = f
+			}
+			all.join(f)
 		}
 	}
+	return all
+}
+
+// join adds what was found elsewhere.
+func (f *Found) join(more Found) {
+	if !f.there {
+		f.there, f.File, f.Line = more.there, more.File, more.Line
+	}
+	f.Owner, f.Defined, f.Free = f.Owner || more.Owner, f.Defined || more.Defined, f.Free || more.Free
+	f.Declaration += more.Declaration
+	f.Guards = append(f.Guards[:len(f.Guards):len(f.Guards)], more.Guards...)
 }
 
 func isHeader(name string) bool { return strings.HasSuffix(name, ".h") }
@@ -221,16 +254,18 @@ func read(path string, most int64) ([]byte, error) {
 type search struct {
 	Query
 	name  []byte
+	owner []byte
 	form  *regexp.Regexp
 	open  *regexp.Regexp // of a structure
 	found Found
 	bytes int64
 	files int
 	seen  map[string]bool
+	room  []byte
 }
 
 func newSearch(q Query) *search {
-	s := &search{Query: q, name: []byte(q.Name), seen: map[string]bool{}}
+	s := &search{Query: q, name: []byte(q.Name), owner: []byte(q.Of), seen: map[string]bool{}}
 	n := regexp.QuoteMeta(q.Name)
 	switch q.Kind {
 	case Member:
@@ -251,41 +286,56 @@ func newSearch(q Query) *search {
 	return s
 }
 
+// skipped are directories of include/ that declare nothing of C.
+func skipped(name string) bool { return name == "dt-bindings" || name == "config" }
+
 // walk searches the files below a directory; links to directories are followed
 // once. Names are kept relative to base.
 func (s *search) walk(ctx context.Context, dir string, match func(string) bool, base string) {
-	real, err := filepath.EvalSymlinks(dir)
-	if err != nil || s.seen[real] || len(s.seen) > maxFiles {
-		return
-	}
-	s.seen[real] = true
-	entries, err := os.ReadDir(real)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
+		path := dir + string(filepath.Separator) + e.Name()
 		sub := e.IsDir()
 		if e.Type()&fs.ModeSymlink != 0 {
-			fi, err := os.Stat(path)
-			sub = err == nil && fi.IsDir()
+			sub = s.follow(path)
 		}
 		switch {
 		case ctx.Err() != nil || s.bytes > maxBytes || s.files > maxFiles:
 			return
-		case sub:
+		case sub && !skipped(e.Name()):
 			s.walk(ctx, path, match, base)
-		case match(e.Name()):
+		case !sub && match(e.Name()):
 			s.file(path, base)
 		}
 	}
 }
 
+// follow reports whether a link leads to a directory that none has led to before.
+func (s *search) follow(path string) bool {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil || s.seen[real] || len(s.seen) > maxFiles {
+		return false
+	}
+	fi, err := os.Stat(real)
+	if err != nil || !fi.IsDir() {
+		return false
+	}
+	s.seen[real] = true
+	return true
+}
+
 func (s *search) file(path, base string) {
 	s.files++
-	data, err := read(path, maxFile)
+	data := s.read(path)
 	s.bytes += int64(len(data))
-	if err != nil || !bytes.Contains(data, s.name) || s.Of != "" && !bytes.Contains(data, []byte(s.Of)) {
+	first := s.name
+	if s.Kind == Member {
+		first = s.owner
+	}
+	if !bytes.Contains(data, first) {
 		return
 	}
 	name := path
@@ -293,4 +343,23 @@ func (s *search) file(path, base string) {
 		name = rel
 	}
 	s.text(string(data), name)
+}
+
+// read returns what a file has, until the next call; nothing if it is no file, or
+// too large.
+func (s *search) read(path string) []byte {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() > maxFile {
+		return nil
+	}
+	if s.room = s.room[:0]; cap(s.room) < int(fi.Size()) {
+		s.room = make([]byte, 0, 2*fi.Size())
+	}
+	n, _ := io.ReadFull(f, s.room[:fi.Size()])
+	return s.room[:n]
 }

@@ -47,6 +47,18 @@ func (g *guards) take(line string) bool {
 	return true
 }
 
+// conditional reports whether it depends on the kernel.
+func (g guards) conditional() bool {
+	for _, c := range g {
+		for _, word := range []string{"CONFIG_", "LINUX_VERSION", "KERNEL_VERSION", "HAVE", "COMPAT", "RHEL", "KERNEL"} {
+			if strings.Contains(c, word) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // options are those of the conditions that are about the kernel's options.
 func (g guards) options() []string {
 	list := []string{}
@@ -89,7 +101,7 @@ func (s *search) text(data, name string) {
 func (s *search) member(lines []string, i, depth int, g guards, name string) int {
 	line := code(lines[i])
 	if depth < 0 {
-		if !s.open.MatchString(line) {
+		if !strings.Contains(line, s.Of) || !s.open.MatchString(line) {
 			return depth
 		}
 		depth = 0
@@ -103,6 +115,7 @@ func (s *search) member(lines []string, i, depth int, g guards, name string) int
 		}
 		return 0
 	}
+	s.found.Owner = true
 	if depth += opened - strings.Count(line, "}"); depth <= 0 {
 		return -1
 	}
@@ -140,9 +153,16 @@ func declaration(lines []string, i int) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
-// add keeps a declaration.
+// add keeps a declaration. A call of a macro at the beginning of a line looks like a
+// function's definition but for its body.
 func (s *search) add(text, name string, line int, g guards) {
 	f := &s.found
+	body := strings.HasSuffix(text, "{")
+	if !body && s.Kind == Name && strings.HasPrefix(strings.TrimPrefix(text, s.Name), "(") && strings.HasPrefix(text, s.Name) {
+		return
+	}
+	f.Defined = f.Defined || body
+	f.Free = f.Free || !g.conditional()
 	if !f.there {
 		f.there, f.File, f.Line = true, name, line
 	}

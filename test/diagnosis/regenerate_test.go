@@ -62,13 +62,12 @@ type machine struct {
 
 func newMachine(t *testing.T) *machine {
 	older, newer := lab.Kernels(t)
-	rt := strings.TrimSuffix(older, "-amd64") + "-rt-amd64"
-	m := &machine{t, lab.AllScratch(t), map[string]string{"old": older, "new": newer, "cloud": lab.CloudKernel(t), "rt": rt}}
+	root := lab.AllScratch(t)
+	m := &machine{t, root, map[string]string{"old": older, "new": newer, "cloud": lab.CloudKernel(t), "rt": root.AddRT()}}
 	m.root.AddBinary()
-	const unpack = `. "$1"; fetch_debs "$2/debs" $(header_packages "$3"); for p in $(header_packages "$3"); do unpack "$4" "$2/debs/$p"_*.deb; done`
-	lab.MustExec(t, "bash", "-ec", unpack, "rt", filepath.Join(lab.Repo(t), "scripts", "debs.sh"), filepath.Dir(lab.KernelRoot(t)), rt, m.root.Dir)
 	if clang := os.Getenv("DKMS_DIAGNOSIS_CLANG"); clang != "" { // a directory with the unpacked packages of LLVM
-		lab.MustExec(t, "cp", "-a", clang, m.root.Path("opt", "clang"))
+		lab.MustExec(t, "cp", "-a", filepath.Join(clang, "usr")+"/.", m.root.Path("usr"))
+		lab.MustExec(t, "ln", "-sf", "../lib/llvm-14/bin/clang", m.root.Path("usr", "bin", "clang"))
 	}
 	return m
 }
@@ -131,13 +130,18 @@ func (m *machine) write(data []byte, elem ...string) {
 	}
 }
 
-func (m *machine) play(c *trial) {
+// source puts the source of a module into the root.
+func (m *machine) source(c *trial) {
 	source := filepath.Join("usr/src", c.name+"-1.0")
 	m.write(fmt.Appendf(nil, "PACKAGE_NAME=%s\nPACKAGE_VERSION=1.0\nBUILT_MODULE_NAME[0]=%[1]s\nDEST_MODULE_LOCATION[0]=/extra\nMAKE=\"make -C $kernel_source_dir M=$dkms_tree/%[1]s/1.0/build\"\n", c.name), source, "dkms.conf")
 	m.write(fmt.Appendf(nil, "obj-m := %s.o\n", c.name), source, "Makefile")
 	for _, f := range c.files {
 		m.write(f.Data, source, f.Name)
 	}
+}
+
+func (m *machine) play(c *trial) {
+	m.source(c)
 	m.write([]byte("result_cache=off\n"+c.framework), "etc/dkms/framework.conf")
 	for _, k := range c.kernels {
 		for _, line := range c.setup {
