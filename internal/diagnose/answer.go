@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"dkms-go/internal/headers"
 )
@@ -130,7 +131,9 @@ func (d *Diagnosis) leftOut(f headers.Found, config func(string) (string, bool))
 	return true
 }
 
-var guardTerm = once(`(!?)\s*(?:defined\s*\(?\s*|IS_ENABLED\s*\(\s*|IS_BUILTIN\s*\(\s*|IS_MODULE\s*\(\s*|IS_REACHABLE\s*\(\s*)(CONFIG_[A-Z0-9_]+)\s*\)?`)
+var guardTerm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(!?)\s*(?:defined\s*\(?\s*|IS_ENABLED\s*\(\s*|IS_BUILTIN\s*\(\s*|IS_MODULE\s*\(\s*|IS_REACHABLE\s*\(\s*)(CONFIG_[A-Z0-9_]+)\s*\)?`)
+})
 
 // evaluate tells whether a condition on options holds; known is false for one that
 // is about something else, or mixes "and" with "or".
@@ -175,14 +178,14 @@ func (d *Diagnosis) answerSymbol(own, target headers.Found) {
 	}
 }
 
-var versionOf = once(`^\d+\.\d+(?:\.\d+)?(?:-\d+)?`)
+var versionOf = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\d+\.\d+(?:\.\d+)?(?:-\d+)?`) })
 
 // sameVersion reports whether two releases are flavours of one version.
 func sameVersion(a, b string) bool {
 	return a != b && versionOf().FindString(a) != "" && versionOf().FindString(a) == versionOf().FindString(b)
 }
 
-var blanks = once(`\s+`)
+var blanks = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\s+`) })
 
 // plain is a declaration without what doesn't matter.
 func plain(declaration string) string {
@@ -198,7 +201,7 @@ func signature(declaration, member string) string {
 	return p.FindString(declaration)
 }
 
-var typeName = once(`[A-Za-z_]\w*|\*`)
+var typeName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[A-Za-z_]\w*|\*`) })
 
 // sameSignature reports whether a kernel's declarations of a member have one with
 // the type that the module has: the same words in order, parameters' names aside.

@@ -279,7 +279,9 @@ func hiddenMacro(words string, about around) *Subject {
 }
 
 // coreMacro are macros of linux/module.h that every kernel has.
-var coreMacro = once(`^MODULE_(?:LICENSE|AUTHOR|DESCRIPTION|VERSION|ALIAS|DEVICE_TABLE|PARM_DESC)$`)
+var coreMacro = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^MODULE_(?:LICENSE|AUTHOR|DESCRIPTION|VERSION|ALIAS|DEVICE_TABLE|PARM_DESC)$`)
+})
 
 // judgeSubject corrects the class by whose the name is, as far as the log tells.
 func (d *Diagnosis) judgeSubject(m message, about around, facts Facts) {
@@ -358,5 +360,5 @@ func (f Facts) inHeaders(file string) bool {
 }
 
 var headerPath = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(^|/)linux-(headers|kbuild|source|obj)?-?[^/]*/|/usr/src/(kernels|linux)\b|/lib/modules/[^/]+/(build|source)/|^(\./)?(include|arch|scripts|tools)/`)
+	return regexp.MustCompile(`(^|/)linux-(headers|kbuild|source|obj)?-?[^/]*/|/src/(kernels|linux)\b|/modules/[^/]+/(build|source)/|^(\./)?(include|arch|scripts|tools)/`)
 })

@@ -5,6 +5,7 @@ package diagnose
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // judge finds the line that tells why the command failed.
@@ -84,7 +85,9 @@ func eventful(s string) bool {
 
 // probe matches lines about files that configure scripts compile to see whether
 // they can be.
-var probe = once(`(?i)\bconftest|configure-tests?/|feature-tests?/|compat-tests?/|/kcompat-probe|\bprobe[-_.][\w.]*\.c:|/try-?compile|/CMakeFiles/CMakeTmp|^<stdin>:\d+`)
+var probe = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)\bconftest|configure-tests?/|feature-tests?/|compat-tests?/|/kcompat-probe|\bprobe[-_.][\w.]*\.c:|/try-?compile|/CMakeFiles/CMakeTmp|^<stdin>:\d+`)
+})
 
 // byVerdict takes what dkms itself wrote for the error.
 func (t *text) byVerdict(c Class) Diagnosis {
@@ -118,7 +121,9 @@ func limits(why string) (bool, Class) {
 	return false, Unknown
 }
 
-var patchWords = once(`^(?:Hunk #(\d+) FAILED at (\d+)|\d+ out of \d+ hunks? (?:FAILED|failed|ignored)|patch: \*\*\*\* |can't find file to patch|Reversed \(or previously applied\) patch|The next patch would|File .* is not empty after patch|error: |.*: No such file)`)
+var patchWords = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:Hunk #(\d+) FAILED at (\d+)|\d+ out of \d+ hunks? (?:FAILED|failed|ignored)|patch: \*\*\*\* |can't find file to patch|Reversed \(or previously applied\) patch|The next patch would|File .* is not empty after patch|error: |.*: No such file)`)
+})
 
 // patch finds what patch(1) says of the first part that it can't apply.
 func (t *text) patch() Diagnosis {
@@ -151,7 +156,9 @@ func number(s string) int {
 	return n
 }
 
-var conditional = once(`(?m)^[ \t]*(?:obj|[\w-]+-objs|[\w-]+)-\$\((CONFIG_[A-Z0-9_]+)\)[ \t]*[:+]?=`)
+var conditional = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^[ \t]*(?:obj|[\w-]+-objs|[\w-]+)-\$\((CONFIG_[A-Z0-9_]+)\)[ \t]*[:+]?=`)
+})
 
 // missing is for commands that ended well, but without the object.
 func (t *text) missing(facts Facts) Diagnosis {

@@ -126,7 +126,9 @@ func undefined(t *text, _ int, g []string, facts Facts) Diagnosis {
 }
 
 // basicSymbol are symbols that every kernel exports (Linux 2.6 to 6).
-var basicSymbol = once(`^(?:_?printk|module_layout|__fentry__|mcount|kfree|__kmalloc|memcpy|memset|param_ops_int|__stack_chk_fail|__x86_return_thunk|jiffies|strcmp|strlen)$`)
+var basicSymbol = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:_?printk|module_layout|__fentry__|mcount|kfree|__kmalloc|memcpy|memset|param_ops_int|__stack_chk_fail|__x86_return_thunk|jiffies|strcmp|strlen)$`)
+})
 
 // says reports whether a line of the log is of a form.
 func (t *text) says(form string) bool {
@@ -178,9 +180,13 @@ func configure(t *text, i int, g []string, _ Facts) Diagnosis {
 	return Diagnosis{Class: c, Subject: s}
 }
 
-var noRule = once(`^No rule to make target '([^']+)'(?:, needed by '([^']+)')?`)
+var noRule = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^No rule to make target '([^']+)'(?:, needed by '([^']+)')?`)
+})
 
-var makeSyntax = once(`^(?:missing |multiple target|recipe commences|commands commence|unterminated |target pattern|empty variable name|extraneous |invalid syntax|mixed implicit|prerequisites cannot|only one 'else'|unexpected |insufficient number|Recursive variable|.*\bmust not\b)`)
+var makeSyntax = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:missing |multiple target|recipe commences|commands commence|unterminated |target pattern|empty variable name|extraneous |invalid syntax|mixed implicit|prerequisites cannot|only one 'else'|unexpected |insufficient number|Recursive variable|.*\bmust not\b)`)
+})
 
 // stop judges why make can't go on.
 func stop(t *text, i int, g []string, facts Facts) Diagnosis {
@@ -215,7 +221,9 @@ func stop(t *text, i int, g []string, facts Facts) Diagnosis {
 	return d
 }
 
-var entering = once(`^make(?:\[\d+\])?: (Entering|Leaving) directory '([^']+)'`)
+var entering = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^make(?:\[\d+\])?: (Entering|Leaving) directory '([^']+)'`)
+})
 
 // directory is the one that make works in at line i, "" if it doesn't say so.
 func (t *text) directory(i int) string {
@@ -238,7 +246,7 @@ func (t *text) directory(i int) string {
 // otherRelease is the kernel whose headers a path names, if it isn't the one that
 // the module is built for.
 func otherRelease(path string, facts Facts) string {
-	g := regexp.MustCompile(`/lib/modules/([^/]+)/|/linux-headers-([^/]+)`).FindStringSubmatch(path + "/")
+	g := regexp.MustCompile(`/modules/([^/]+)/|/linux-headers-([^/]+)`).FindStringSubmatch(path + "/")
 	if g == nil || facts.Kernel == "" || g[1]+g[2] == facts.Kernel {
 		return ""
 	}
@@ -257,7 +265,7 @@ func included(_ *text, _ int, g []string, facts Facts) Diagnosis {
 
 func networkLine(*text, int, []string, Facts) Diagnosis { return Diagnosis{Class: Network} }
 
-var scriptPlace = once(`^([^ :]+): (?:line )?(\d+): `)
+var scriptPlace = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([^ :]+): (?:line )?(\d+): `) })
 
 func scriptLine(t *text, i int, _ []string, _ Facts) Diagnosis {
 	return scriptAt(t.lines[i].text, Code)
@@ -285,7 +293,7 @@ func program2(t *text, i int, g []string, facts Facts) Diagnosis {
 	name := strings.Trim(g[2], "'\"")
 	d := scriptAt(t.lines[i].text, Code)
 	switch {
-	case facts.inHeaders(name), strings.Contains(t.lines[i].text, "/lib/modules/"):
+	case facts.inHeaders(name), strings.Contains(t.lines[i].text, "/modules/"):
 		d.Class = Headers
 	case compilerName().MatchString(name):
 		d.Class, d.Subject = Compiler, &Subject{Kind: Program, Name: name}

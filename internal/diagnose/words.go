@@ -8,39 +8,41 @@ import (
 	"sync"
 )
 
-// once compiles an expression at its first use: most runs diagnose nothing.
-func once(expression string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
-}
+var outOfMemory = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)virtual memory exhausted|\bout of memory\b|cannot allocate memory|memory exhausted|std::bad_alloc|\bmemory allocation failed|Killed signal terminated program|terminated with signal 9|internal compiler error: Killed|unable to execute command: Killed|fork: (retry: )?Resource temporarily unavailable|cannot fork\b|can't fork\b|posix_spawn: Resource temporarily|(^|: )Killed$|Resource temporarily unavailable$`)
+})
 
-var outOfMemoryOnce = once(`(?i)virtual memory exhausted|\bout of memory\b|cannot allocate memory|memory exhausted|std::bad_alloc|\bmemory allocation failed|Killed signal terminated program|terminated with signal 9|internal compiler error: Killed|unable to execute command: Killed|fork: (retry: )?Resource temporarily unavailable|cannot fork\b|can't fork\b|posix_spawn: Resource temporarily|(^|: )Killed$|Resource temporarily unavailable$`)
+var diskFull = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`No space left on device|Disk quota exceeded|File size limit exceeded|File too large\b`)
+})
 
-func outOfMemory() *regexp.Regexp { return outOfMemoryOnce() }
+var noNetwork = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)network is unreachable|could ?n[o']t resolve (host|proxy)|could not resolve|name resolution|unable to resolve|name or service not known|nodename nor servname|no route to host|failed to connect to|unable to connect to|connection (refused|timed out|reset by peer)|Bad hostname|unable to access 'https?:|(curl|wget): .*(failed|unable)|dial tcp|Temporary failure resolving|failed to download|could not (read|fetch) from remote`)
+})
 
-var diskFullOnce = once(`No space left on device|Disk quota exceeded|File size limit exceeded|File too large\b`)
+var refused = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:Read-only file system|Permission denied|Operation not permitted)['"]?$`)
+})
 
-func diskFull() *regexp.Regexp { return diskFullOnce() }
-
-var noNetworkOnce = once(`(?i)network is unreachable|could ?n[o']t resolve (host|proxy)|could not resolve|name resolution|unable to resolve|name or service not known|nodename nor servname|no route to host|failed to connect to|unable to connect to|connection (refused|timed out|reset by peer)|Bad hostname|unable to access 'https?:|(curl|wget): .*(failed|unable)|dial tcp|Temporary failure resolving|failed to download|could not (read|fetch) from remote`)
-
-func noNetwork() *regexp.Regexp { return noNetworkOnce() }
-
-var refusedOnce = once(`(?:Read-only file system|Permission denied|Operation not permitted)['"]?$`)
-
-func refused() *regexp.Regexp { return refusedOnce() }
-
-var toolWordsOnce = once(`(?i)unrecognized (?:command[- ]line )?(?:option|argument)|unknown (?:argument|warning option)|unsupported (?:option|argument)|invalid (?:option|argument) '-|bad value .* for '?-|plugin|not supported (?:by|for) (?:this|the) (?:target|configuration|compiler)|is not supported in this configuration|code model .* does not support|internal compiler error|requires? (?:gcc|clang|a newer compiler)|cannot execute|not configured for|bad register name|no such instruction|unknown pseudo-op|unrecognized emulation|dereferencing NULL plugin|Segmentation fault`)
-
-// toolWords matches what compilers say of options and plugins that aren't theirs.
-func toolWords() *regexp.Regexp { return toolWordsOnce() }
+var toolWords = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)unrecognized (?:command[- ]line )?(?:option|argument)|unknown (?:argument|warning option)|unsupported (?:option|argument)|invalid (?:option|argument) '-|bad value .* for '?-|plugin|not supported (?:by|for) (?:this|the) (?:target|configuration|compiler)|is not supported in this configuration|code model .* does not support|internal compiler error|requires? (?:gcc|clang|a newer compiler)|cannot execute|not configured for|bad register name|no such instruction|unknown pseudo-op|unrecognized emulation|dereferencing NULL plugin|Segmentation fault`)
+})
 
 var (
-	optionName   = once(`\bCONFIG_[A-Z0-9_]+\b`)
-	enableOption = once(`(?i)enable\w* (?:\w+ ){0,4}in (?:the|your) kernel|kernel (?:config|configuration|must be (?:built|compiled|configured))|(?:built|compiled|configured) with(?:out)? `)
-	aboutHeaders = once(`(?i)kernel[- ](?:headers?|sources?|devel|build|include|tree)\b|linux-(?:headers|source)|UTS_RELEASE|utsrelease|header files? .*kernel|(?:modules|kernel)_?(?:dir|path).*(?:not|no such|invalid)`)
-	aboutVersion = once(`(?i)(?:unsupported|not (?:yet )?support(?:ed)?|does(?: not|n't) support|too (?:old|new)|or (?:newer|later|higher|older)|newer than|older than|at (?:least|most)|up to|requires?|needs?|only|untested|prior to|before|after|beyond)\b`)
-	kernelWord   = once(`(?i)\b(?:linux|kernels?|LINUX_VERSION_CODE|\d+\.\d+(?:\.\d+)?)\b`)
-	aboutTool    = once(`(?i)\b(?:compiler|gcc|clang|toolchain|llvm)\b`)
+	optionName   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\bCONFIG_[A-Z0-9_]+\b`) })
+	enableOption = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)enable\w* (?:\w+ ){0,4}in (?:the|your) kernel|kernel (?:config|configuration|must be (?:built|compiled|configured))|(?:built|compiled|configured) with(?:out)? `)
+	})
+	aboutHeaders = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)kernel[- ](?:headers?|sources?|devel|build|include|tree)\b|linux-(?:headers|source)|UTS_RELEASE|utsrelease|header files? .*kernel|(?:modules|kernel)_?(?:dir|path).*(?:not|no such|invalid)`)
+	})
+	aboutVersion = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(?:unsupported|not (?:yet )?support(?:ed)?|does(?: not|n't) support|too (?:old|new)|or (?:newer|later|higher|older)|newer than|older than|at (?:least|most)|up to|requires?|needs?|only|untested|prior to|before|after|beyond)\b`)
+	})
+	kernelWord = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)\b(?:linux|kernels?|LINUX_VERSION_CODE|\d+\.\d+(?:\.\d+)?)\b`)
+	})
+	aboutTool = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)\b(?:compiler|gcc|clang|toolchain|llvm)\b`) })
 )
 
 // byWords judges a text that the module's author wrote: of #error, of make's
@@ -70,13 +72,19 @@ func byWords(words string, otherwise Class) (Class, *Subject) {
 var (
 	// coreHeader are headers that every kernel has, so that one that lacks them is
 	// not complete.
-	coreHeader = once(`^(?:generated/|linux/(?:module|kernel|init|types|version|compiler|compiler_types|compiler-version|kconfig|export|moduleparam|slab|fs|device|string|errno|mm|sched|list|utsrelease)\.h$|asm/(?:types|barrier|page|ptrace|errno|bitsperlong|posix_types|asm-offsets|rwonce|orc_types)\.h$|(?:.*/)?(?:auto(?:conf)?|kconfig|compiler_types|compiler-version|asm-offsets|utsrelease)\.h$)`)
+	coreHeader = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(?:generated/|linux/(?:module|kernel|init|types|version|compiler|compiler_types|compiler-version|kconfig|export|moduleparam|slab|fs|device|string|errno|mm|sched|list|utsrelease)\.h$|asm/(?:types|barrier|page|ptrace|errno|bitsperlong|posix_types|asm-offsets|rwonce|orc_types)\.h$|(?:.*/)?(?:auto(?:conf)?|kconfig|compiler_types|compiler-version|asm-offsets|utsrelease)\.h$)`)
+	})
 	// kernelHeader begins with a directory of include/.
-	kernelHeader = once(`^(?:acpi|asm|asm-generic|clocksource|crypto|cxl|drm|dt-bindings|hyperv|keys|kunit|kvm|linux|math-emu|media|memory|misc|net|pcmcia|ras|rdma|rv|scsi|soc|sound|target|trace|uapi|ufs|vdso|video|xen)/`)
+	kernelHeader = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(?:acpi|asm|asm-generic|clocksource|crypto|cxl|drm|dt-bindings|hyperv|keys|kunit|kvm|linux|math-emu|media|memory|misc|net|pcmcia|ras|rdma|rv|scsi|soc|sound|target|trace|uapi|ufs|vdso|video|xen)/`)
+	})
 	// compilerHeader are those of the compiler, which kernels have their own of.
-	compilerHeader = once(`^(?:stdarg|stddef|stdbool|limits|stdint)\.h$`)
+	compilerHeader = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:stdarg|stddef|stdbool|limits|stdint)\.h$`) })
 	// toolHeader are those of libraries that the kernel's own tools are built with.
-	toolHeader = once(`^(?:openssl/|elfutils/|libelf\.h|gelf\.h|libdw|dwarf\.h|ncurses|curses\.h|zlib\.h|ctype\.h$)`)
+	toolHeader = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(?:openssl/|elfutils/|libelf\.h|gelf\.h|libdw|dwarf\.h|ncurses|curses\.h|zlib\.h|ctype\.h$)`)
+	})
 )
 
 // headerClass judges a header that was not found.
@@ -101,7 +109,9 @@ func headerClass(name string, facts Facts) Class {
 }
 
 // compilerName are programs that compile, link or assemble.
-var compilerName = once(`^(?:\S*/)?(?:[a-z0-9_]+-)*(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+|ld|ld\.lld|ld\.bfd|as|ar|nm|objcopy|objdump|strip|readelf|cpp|rustc|bindgen|llvm-[a-z]+|lld)(?:-[0-9.]+)?$`)
+var compilerName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:\S*/)?(?:[a-z0-9_]+-)*(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+|ld|ld\.lld|ld\.bfd|as|ar|nm|objcopy|objdump|strip|readelf|cpp|rustc|bindgen|llvm-[a-z]+|lld)(?:-[0-9.]+)?$`)
+})
 
 // programClass judges a program that was not found: the kernel's own tools come
 // with its headers, the module's own with its source.
@@ -116,4 +126,6 @@ func programClass(name string, facts Facts) Class {
 }
 
 // kernelTool are programs that kernels' makefiles call and that come with headers.
-var kernelTool = once(`(?:^|/)(?:tools/(?:objtool|bpf)/|scripts/(?:basic/|mod/|kconfig/|gcc-plugins/|genksyms/|recordmcount|sign-file|module-common|ld-version|cc-version|gcc-version|[\w-]+\.(?:sh|pl|awk)$))|(?:^|/)(?:objtool|modpost|fixdep|genksyms|recordmcount|sign-file|insert-sys-cert|sorttable|resolve_btfids)$`)
+var kernelTool = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:^|/)(?:tools/(?:objtool|bpf)/|scripts/(?:basic/|mod/|kconfig/|gcc-plugins/|genksyms/|recordmcount|sign-file|module-common|ld-version|cc-version|gcc-version|[\w-]+\.(?:sh|pl|awk)$))|(?:^|/)(?:objtool|modpost|fixdep|genksyms|recordmcount|sign-file|insert-sys-cert|sorttable|resolve_btfids)$`)
+})
