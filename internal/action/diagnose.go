@@ -27,7 +27,7 @@ import (
 // The bounds of what is looked at for a diagnosis: how long headers are searched,
 // of how many kernels, and how much of a module's makefiles is read, in bytes.
 const (
-	searchTime    = 10 * time.Second
+	searchTime    = time.Minute
 	maxTrees      = 8
 	maxMakefiles  = 20
 	maxMakefile   = 64 << 10

@@ -56,7 +56,7 @@ func (d *Diagnosis) Answer(own headers.Found, kernels []headers.Kernel) {
 		d.answerSymbol(own, target)
 	case s.Kind == Member && own.Owner && !target.Owner:
 		d.Class = Code
-	case s.Kind != Member && own.There() && own.Free && len(d.Has) == 0 && !target.There() && !s.changed && s.Kind != Header:
+	case s.Kind != Member && own.There() && own.Free && len(d.Has) == 0 && !target.There() && s.Kind != Header:
 		d.Class = Code
 	case d.Class == API || d.Class == Code && s.Kind == Name2 && !s.changed && len(d.Has) > 0 && !target.There():
 		d.Class = API

@@ -49,6 +49,8 @@ var messageTable = sync.OnceValue(func() []message {
 		{`^incompatible (?:function )?(?:pointer|integer).* (?:passing|to parameter)`, message{kind: Function, class: API, told: true, changed: true}},
 		{`^(?:initialization of|assignment to) '[^']*\(\*[^']*'.* from incompatible pointer type '[^']*\(\*?[^']*'`, message{kind: Callback, class: API, changed: true}},
 		{`^incompatible function pointer types (?:initializing|assigning)`, message{kind: Callback, class: API, changed: true}},
+		{`^(?:initialization of|assignment to) '(?:const )?(struct [^' *]+)[ *]*'.* from incompatible pointer type '(?:const )?struct `, message{kind: Type, name: 1, class: API, changed: true}},
+		{`^incompatible types when (?:initializing|assigning to|returning) type '(?:const )?(struct [^' *]+)[ *]*'`, message{kind: Type, name: 1, class: API, changed: true}},
 		{`^(?:redefinition|redeclaration) of (?:enumerator |'?(?:struct|enum|union) )?'?(?:(?:struct|enum|union) )?([^' ]+)'`, message{kind: Name2, name: 1, class: Code, told: true, changed: true}},
 		{`^(?:nested )?redefinition of '(?:(?:struct|enum|union) )?([^']+)'`, message{kind: Name2, name: 1, class: Code, told: true, changed: true}},
 		{`^conflicting types for '([^']+)'`, message{kind: Function, name: 1, class: Code, told: true, changed: true}},

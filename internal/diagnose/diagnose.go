@@ -96,6 +96,8 @@ type Subject struct {
 	Has   string `json:"module_type,omitempty"`
 	// changed says that the name is there and its form is what differs.
 	changed bool
+	// note says more of how it differs.
+	note string
 }
 
 // Diagnosis is why a build failed.

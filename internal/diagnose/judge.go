@@ -64,8 +64,9 @@ func (t *text) search(facts Facts) (best ruled, found bool) {
 				break
 			}
 			if d := r.judge(t, i, g, facts); !d.Guess {
-				best = ruled{d, rank}
-				best.Error, best.LogLine = Printable(l.shown), l.no
+				if best = (ruled{d, rank}); d.Error == "" {
+					best.Error, best.LogLine = Printable(l.shown), l.no
+				}
 			}
 			break
 		}
@@ -178,10 +179,8 @@ func (t *text) missing(facts Facts) Diagnosis {
 // guess takes what the command said last.
 func (t *text) guess() Diagnosis {
 	if l, ok := t.lastWords(); ok {
-		d := scriptAt(l.text, Unknown)
-		d.Error, d.LogLine, d.Guess = Printable(l.shown), l.no, true
-		d.File, d.Line = "", 0
-		return d
+		class, subject := byWords(l.text, Unknown)
+		return Diagnosis{Class: class, Subject: subject, Error: Printable(l.shown), LogLine: l.no, Guess: true}
 	}
 	return t.byVerdict(Unknown)
 }

@@ -67,6 +67,8 @@ func (d *Diagnosis) subject() string {
 func (d *Diagnosis) how() string {
 	s := d.Subject
 	switch {
+	case s.note != "":
+		return ": " + s.note
 	case s.Wants != "" && s.Has != "":
 		return fmt.Sprintf(" (the kernel's is %s, the module's %s)", s.Wants, s.Has)
 	case d.where != "" && s.Kind != Header:
@@ -77,7 +79,7 @@ func (d *Diagnosis) how() string {
 
 // since tells which kernels have it, of those whose headers are here.
 func (d *Diagnosis) since() string {
-	if len(d.Has) == 0 && len(d.Lacks) == 0 || d.where != "" {
+	if len(d.Has) == 0 && (len(d.Lacks) == 0 || d.Subject.note != "") || d.where != "" {
 		return ""
 	}
 	form := ""
@@ -169,9 +171,29 @@ func (d *Diagnosis) apiSteps() []string {
 	}
 	list := []string{fmt.Sprintf("Get a version of %s that supports kernel %s: a newer one, if the kernel is newer than the module.", name, d.kernel())}
 	if len(d.Has) > 0 && d.where == "" {
-		list = append(list, fmt.Sprintf("Until then boot a kernel that it builds for, such as %s.", d.Has[0]))
+		list = append(list, fmt.Sprintf("Until then boot a kernel that it builds for, such as %s.", d.likely()))
 	}
 	return list
+}
+
+// likely is the kernel that has it and is most like the one that was built for: of
+// its flavour.
+func (d *Diagnosis) likely() string {
+	for _, release := range d.Has {
+		if flavour(release) == flavour(d.facts.Kernel) {
+			return release
+		}
+	}
+	return d.Has[0]
+}
+
+// flavour is the end of a release, behind its version.
+func flavour(release string) string {
+	rest := strings.TrimPrefix(release, versionOf().FindString(release))
+	if at := strings.IndexByte(rest, '-'); at >= 0 {
+		rest = rest[at:]
+	}
+	return rest
 }
 
 func (d *Diagnosis) toolSteps() []string {

@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -50,14 +51,15 @@ var ruleTable = sync.OnceValue(func() []rule {
 	add(rankError, `^(?:ERROR|FATAL): (?:modpost: )?missing MODULE_LICENSE`, fixed(Code))
 	add(rankError, `^ERROR: Kernel configuration is invalid`, fixed(Headers))
 	add(rankError, `^(?:\*\*\*|  ERROR:) .*(?:Configuration file "\.config" not found|configuration is invalid)`, fixed(Headers))
+	add(rankError, `^\*\*\* The present kernel (?:configuration )?(?:has modules )?disabled`, fixed(Config))
 	add(rankError, `^(?:ERROR|FATAL): modpost: .*(?:parse error in symbol dump|Module\.symvers)`, fixed(Headers))
 	add(rankError, `^(?:ERROR|FATAL): modpost: `, fixed(Code))
-	add(rankError, `^(?:\S*ld(?:\.\w+)?(?:-[0-9.]+)?|collect2|\S*lld): (?:fatal )?(?:error: )?(.*)`, linker)
+	add(rankError, `^(?:\S*ld(?:\.\w+)?(?:-[0-9.]+)?|collect2|\S*lld|(?:\S*[-/])?as): (?:fatal )?(?:error: )?(.*)`, linker)
 	add(rankError, `^(\S+\.[cSo]):\S* (?:undefined reference to|multiple definition of) `, fixed(Code))
 	add(rankError, `: (?:error: )objtool: |^error: objtool: `, fixed(Code))
-	add(rankError, `^(?:\S*/)?(?:configure|configure\.\w+|config\.status): error: (.*)`, configure)
+	add(rankError, `^(?:\S*/)?(?:configure|configure\.\w+|config\.status): error:(.*)`, configure)
 	add(rankError, `^(?:configure: )?error: (.*)`, ownWords)
-	add(rankError, `^(?:BTF|FAILED): .*(?:[Ff]ailed|load BTF)`, fixed(Headers))
+	add(rankError, `^(?:BTF|FAILED): .*(?:[Ff]ailed|load BTF)`, fixed(Compiler))
 	add(rankMake, `^(?:make(?:\[\d+\])?|([^ :]+):(\d+)): \*\*\* (.*?)\.? +Stop\.$`, stop)
 	add(rankMake, `^make(?:\[\d+\])?: \*\*\* ()()(No rule to make target .*)`, stop)
 	add(rankMake, `^([^ :]+):(\d+): (\S+): No such file or directory$`, included)
@@ -68,7 +70,7 @@ var ruleTable = sync.OnceValue(func() []rule {
 	add(rankCommand, `^make(?:\[\d+\])?: ([^:]+): (?:No such file or directory|Permission denied|Exec format error)$`, program)
 	add(rankCommand, `(?:^|/)env: '?([^':]+)'?: (?:No such file or directory|Permission denied)$`, program)
 	add(rankCommand, `(?::|^) ?(?:\S+: )?(\S+): bad interpreter: (?:No such file or directory|Permission denied)$`, program)
-	add(rankCommand, `(?i)error while loading shared libraries: (\S+):|version .GLIBC\S+ not found|cannot execute binary file|Exec format error$`, fixed(Compiler))
+	add(rankCommand, `(?i)error while loading shared libraries: (\S+):|version .GLIBC\S+ not found|cannot execute binary file|Exec format error$`, unloadable)
 	add(rankCommand, `(?:Can't|cannot) open (?:file )?'?([^' :]+)'?(?:: |$)`, program)
 	add(rankCommand, refused().String(), refusal)
 	add(rankCommand, `^(.*: )?((?:\S*/)?[^ :]+): No such file or directory$`, program2)
@@ -143,7 +145,11 @@ func (t *text) says(form string) bool {
 
 // exported judges a symbol that is there for other modules only.
 func exported(_ *text, _ int, g []string, _ Facts) Diagnosis {
-	return Diagnosis{Class: API, Subject: &Subject{Kind: Symbol, Name: g[2], changed: true}}
+	s := &Subject{Kind: Symbol, Name: g[2], changed: true, note: "the kernel exports it to GPL modules only"}
+	if len(g) > 3 {
+		s.note = fmt.Sprintf("the kernel exports it in the namespace %s, which the module doesn't import", g[3])
+	}
+	return Diagnosis{Class: API, Subject: s}
 }
 
 func linker(t *text, i int, g []string, facts Facts) Diagnosis {
@@ -159,8 +165,17 @@ func linker(t *text, i int, g []string, facts Facts) Diagnosis {
 	if h := regexp.MustCompile(`cannot (?:find|open(?: linker script file)?) (\S+?):`).FindStringSubmatch(words); h != nil && facts.inHeaders(h[1]) {
 		return Diagnosis{Class: Headers}
 	}
-	return placed(Code)(t, i, g, facts)
+	d := Diagnosis{Class: Code}
+	if p := linkerPlace().FindStringSubmatch(words); p != nil {
+		d.File, d.Line = p[1], number(p[2])
+	}
+	return d
 }
+
+// linkerPlace is the source that a linker names where it has debugging information.
+var linkerPlace = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:^|:|: )(/?[^: ]+\.[cChSs]\w*):(\d+): (?:multiple definition|undefined reference|first defined)`)
+})
 
 func ownWords(_ *text, _ int, g []string, _ Facts) Diagnosis {
 	c, s := byWords(g[1], Unknown)
@@ -169,15 +184,19 @@ func ownWords(_ *text, _ int, g []string, _ Facts) Diagnosis {
 
 // configure judges what a configure script says, over several lines.
 func configure(t *text, i int, g []string, _ Facts) Diagnosis {
-	words := g[1]
+	words := strings.TrimSpace(g[1])
+	d := Diagnosis{}
 	for _, l := range t.lines[i+1 : min(len(t.lines), i+6)] {
-		if !strings.Contains(l.text, "***") {
+		if !strings.Contains(l.text, "***") && words != "" {
 			break
+		}
+		if words == "" { // the text begins on the next line
+			d.Error, d.LogLine = Printable(strings.TrimSpace(l.shown)), l.no
 		}
 		words += " " + l.text
 	}
-	c, s := byWords(words, Unknown)
-	return Diagnosis{Class: c, Subject: s}
+	d.Class, d.Subject = byWords(words, Unknown)
+	return d
 }
 
 var noRule = sync.OnceValue(func() *regexp.Regexp {
@@ -197,7 +216,7 @@ func stop(t *text, i int, g []string, facts Facts) Diagnosis {
 	if r := noRule().FindStringSubmatch(words); r != nil {
 		target := r[1]
 		switch {
-		case facts.inHeaders(target) || inKernel && r[2] == "" && !strings.Contains(target, "/"), kernelTool().MatchString(target):
+		case facts.inHeaders(target) || inKernel && !strings.HasPrefix(target, "/"), kernelTool().MatchString(target):
 			d.Class = Headers
 		}
 		if facts.BuildDir != "" && strings.HasPrefix(target, facts.BuildDir) {
@@ -205,7 +224,7 @@ func stop(t *text, i int, g []string, facts Facts) Diagnosis {
 		}
 		return d
 	}
-	if dir, ok := strings.CutSuffix(words, ": No such file or directory"); ok {
+	if dir, ok := strings.CutSuffix(strings.Replace(words, ": Not a directory", ": No such file or directory", 1), ": No such file or directory"); ok {
 		if facts.inHeaders(dir+"/") || strings.Contains(dir, "/modules/") || strings.Contains(dir, "linux") {
 			d.Class, d.other = Headers, otherRelease(dir, facts)
 		}
@@ -303,8 +322,29 @@ func program2(t *text, i int, g []string, facts Facts) Diagnosis {
 
 func refusal(t *text, i int, _ []string, facts Facts) Diagnosis {
 	d := scriptAt(t.lines[i].text, Unknown)
-	if facts.Confined {
+	g := refusedPath().FindStringSubmatch(t.lines[i].text)
+	switch {
+	case g != nil && kernelTool().MatchString(g[1]):
+		d.Class = Headers
+	case g != nil && strings.HasPrefix(g[1], "./"):
+		d.Class = Code
+	case facts.Confined:
 		d.Class = Confined
 	}
 	return d
+}
+
+var refusedPath = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`([^ :'"]+)['"]?: Permission denied$`)
+})
+
+// unloadable judges a program that the system can't run: one of the kernel's comes
+// with headers that are made for another system.
+func unloadable(t *text, i int, _ []string, facts Facts) Diagnosis {
+	for _, word := range strings.FieldsFunc(t.lines[i].text, func(r rune) bool { return r == ' ' || r == ':' }) {
+		if kernelTool().MatchString(word) && !strings.Contains(t.lines[i].text, "shared libraries") {
+			return Diagnosis{Class: Headers}
+		}
+	}
+	return Diagnosis{Class: Compiler}
 }

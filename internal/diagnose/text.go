@@ -52,8 +52,9 @@ var colours = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("
 func open(log []byte) *text {
 	found, current := text{code: -1}, text{code: -1}
 	var verdict line
+	begun := false
 	end := func() {
-		if len(current.lines) > 0 && (current.code > 0 || found.code <= 0) {
+		if (begun || len(current.lines) > 0) && (current.code > 0 || found.code <= 0) {
 			found = current
 		}
 		current = text{code: -1}
@@ -68,6 +69,7 @@ func open(log []byte) *text {
 		case no == 2 && ours: // the date
 		case strings.HasPrefix(l.text, commandMark):
 			end()
+			begun = true
 		case strings.HasPrefix(l.text, codeMark):
 			current.code, _ = strconv.Atoi(strings.TrimPrefix(l.text, codeMark))
 		case strings.HasPrefix(l.text, FailedMark):
@@ -159,6 +161,7 @@ var harmlessTable = sync.OnceValue(func() []*regexp.Regexp {
 		`^\s+from \S+:\d+`,
 		`: In function '`, `: At top level:$`, `: Assembler messages:$`,
 		`^(cc1|cc1plus): (all|some) warnings being treated as errors$`,
+		`^collect2: error: ld returned `, `linker command failed with exit code`,
 		`^compilation terminated\.?$`, `^\d+ (errors?|warnings?)( and \d+ (errors?|warnings?))? generated\.$`,
 		`^\s*\d* \|( |$)`, `^\s+\|`, `^\s*[\^~|]+\s*$`,
 		`^  +(CC|LD|AR|AS|HOSTCC|HOSTLD|MODPOST|BTF|SIGN|INSTALL|CLEAN|GEN|CALL|DESC|HDRINST|STRIP|XZ|ZSTD|DEPMOD|LDS|UPD|CHK|WRAP|CPP)(\s+\[M\])?\s`,
@@ -178,6 +181,9 @@ func Harmless(s string) bool {
 	s = newLine(1, []byte(s)).text
 	if strings.Trim(s, " -") == "" {
 		return true
+	}
+	if _, _, sort, _, ok := diagnostic(s); ok {
+		return sort == "note" || sort == "warning"
 	}
 	for _, p := range harmlessTable() {
 		if p.MatchString(s) {

@@ -29,7 +29,10 @@ var toolWords = sync.OnceValue(func() *regexp.Regexp {
 })
 
 var (
-	optionName   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\bCONFIG_[A-Z0-9_]+\b`) })
+	optionName     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\bCONFIG_[A-Z0-9_]+\b`) })
+	aboutInterface = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)none of the expected|unknown .*\binterface\b|interface .*(?:was|were) (?:not )?detected|kernel API`)
+	})
 	enableOption = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`(?i)enable\w* (?:\w+ ){0,4}in (?:the|your) kernel|kernel (?:config|configuration|must be (?:built|compiled|configured))|(?:built|compiled|configured) with(?:out)? `)
 	})
@@ -51,6 +54,8 @@ func byWords(words string, otherwise Class) (Class, *Subject) {
 	switch {
 	case optionName().MatchString(words):
 		return Config, &Subject{Kind: Option, Name: optionName().FindString(words)}
+	case aboutInterface().MatchString(words):
+		return API, nil
 	case outOfMemory().MatchString(words):
 		return Memory, nil
 	case diskFull().MatchString(words):

@@ -182,6 +182,8 @@ func (k known) search(ctx context.Context, q Query, dirs []string) Found {
 			f, ok := k[real]
 			if !ok {
 				s := newSearch(q)
+				s.walk(ctx, filepath.Join(real, "linux"), isHeader, real) // most are there
+				s.visited = filepath.Join(real, "linux")
 				s.walk(ctx, real, isHeader, real)
 				f = s.found
 				k[real] = f
@@ -262,6 +264,8 @@ type search struct {
 	files int
 	seen  map[string]bool
 	room  []byte
+	// visited is a directory that has been searched before the others.
+	visited string
 }
 
 func newSearch(q Query) *search {
@@ -277,7 +281,7 @@ func newSearch(q Query) *search {
 		s.form = regexp.MustCompile(`^\s*#\s*define\s+` + n + `\b` + // a macro
 			`|^(?:struct|union|enum)\s+` + n + `\b[^;()]*(?:\{|$)` + // a tagged type
 			`|^(?:[\w*]+[\s*]+)*` + n + `\s*\(` + // a function
-			`|^extern\s[^;]*\b` + n + `\b` +
+			`|^extern\s[^;(]*\b` + n + `\b` +
 			`|^(?:[\w*]+[\s*]+)+\**` + n + `\s*(?:\[[^;]*)?[;=]` + // a variable, a plain typedef
 			`|^typedef\b[^;]*\b` + n + `\b` +
 			`|^\}\s*(?:__\w+(?:\([^;]*\))?\s*)*` + n + `\s*;` +
@@ -303,14 +307,23 @@ func (s *search) walk(ctx context.Context, dir string, match func(string) bool, 
 			sub = s.follow(path)
 		}
 		switch {
-		case ctx.Err() != nil || s.bytes > maxBytes || s.files > maxFiles:
+		case ctx.Err() != nil || s.bytes > maxBytes || s.files > maxFiles || s.enough():
 			return
-		case sub && !skipped(e.Name()):
+		case sub && !skipped(e.Name()) && path != s.visited:
 			s.walk(ctx, path, match, base)
 		case !sub && match(e.Name()):
 			s.file(path, base)
 		}
 	}
+}
+
+// enough reports whether no more has to be looked at: what was found is there
+// whatever the kernel's options are. Of callbacks all are wanted.
+func (s *search) enough() bool {
+	if s.Kind == Callback || !s.found.there {
+		return false
+	}
+	return slices.ContainsFunc(s.found.Guards, func(g []string) bool { return len(g) == 0 })
 }
 
 // follow reports whether a link leads to a directory that none has led to before.
@@ -362,4 +375,9 @@ func (s *search) read(path string) []byte {
 	}
 	n, _ := io.ReadFull(f, s.room[:fi.Size()])
 	return s.room[:n]
+}
+
+// Example is what a search finds of a declaration, for tests.
+func Example(release, declaration string, guards []string) Found {
+	return Found{Of: release, File: "linux/example.h", Line: 1, Declaration: declaration, Guards: [][]string{guards}, Free: true, there: true}
 }
