@@ -55,7 +55,8 @@ func TestLeftNamesLeadNowhere(t *testing.T) {
 				t.Errorf("it was written to: %q", got)
 			}
 			log := read(t, b.Tree.KeptLog(b.Key))
-			if strings.Contains(log, "the secret\n") || !strings.Contains(log, "# command: "+b.Conf.Make) || !strings.HasSuffix(log, ruler+"\n") {
+			commands, _, failed := strings.Cut(log, "\n# failed: "+string(c.stage)+": ")
+			if strings.Contains(log, "the secret\n") || !strings.Contains(log, "# command: "+b.Conf.Make) || !strings.HasSuffix(commands, ruler+"\n") || failed != (c.stage != "") {
 				t.Errorf("the log:\n%s", log)
 			}
 			if got, err := os.ReadFile(b.result("module/Module.symvers")); err == nil {

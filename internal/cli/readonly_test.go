@@ -15,11 +15,11 @@ import (
 	"dkms-go/internal/host"
 )
 
-// What status, list, verify and ready read executes nothing, framework.conf
+// What status, list, verify, ready and log read executes nothing, framework.conf
 // included.
 func TestReadOnlyVerbsRunNoCommands(t *testing.T) {
 	for _, v := range Verbs() {
-		if want := slices.Contains([]string{"status", "list", "verify", "ready"}, v.Name); v.ReadOnly != want {
+		if want := slices.Contains([]string{"status", "list", "verify", "ready", "log"}, v.Name); v.ReadOnly != want {
 			t.Errorf("%s: ReadOnly is %v", v.Name, v.ReadOnly)
 		}
 	}

@@ -111,11 +111,17 @@ const maxAround = 40
 
 var excerptLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^ *\d+ \| ?(.*)$`) })
 
+// clangCaret is the line below that of the source, in the form of Clang before 16.
+var clangCaret = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*~*\^[~ ^]*$`) })
+
 // around reads what follows line i of the text.
 func (t *text) around(i int) around {
 	var a around
 	_, a.column, _, _, _ = diagnostic(t.lines[i].text)
 	a.before = t.lines[max(0, i-maxAround):i]
+	if after := t.lines[i+1:]; len(after) > 1 && clangCaret().MatchString(after[1].text) && !excerptLine().MatchString(after[0].text) {
+		a.excerpt = after[0].text
+	}
 	for _, l := range t.lines[i+1 : min(len(t.lines), i+1+maxAround)] {
 		p, _, sort, words, ok := diagnostic(l.text)
 		switch {

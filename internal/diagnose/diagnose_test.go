@@ -67,6 +67,7 @@ func TestForms(t *testing.T) {
 		{Memory, "cc1: out of memory allocating 65536 bytes after a total of 1 bytes", ""},
 		{Disk, "/tmp/ccX.s: Assembler messages:\n/tmp/ccX.s: Fatal error: can't write 12 bytes to section .text of m.o: 'No space left on device'", ""},
 		{Disk, "ld: final link failed: No space left on device", ""},
+		{Memory, "make[1]: *** [Makefile:3: gen] Killed\nmake: *** [Makefile:9: all] Error 2", "make[1]: *** [Makefile:3: gen] Killed"},
 		{API, "m.c:9:3: error: ‘struct bio’ has no member named ‘bi_disk’", ""},
 		{API, "\x1b[01m\x1b[Km.c:9:3:\x1b[m\x1b[K \x1b[01;31m\x1b[Kerror: \x1b[m\x1b[K'PDE_DATA' undeclared (first use in this function)", "m.c:9:3: error: 'PDE_DATA' undeclared (first use in this function)"},
 		{API, "m.c:5:6: error: conflicting types for 'kvmalloc'\nKDIR/include/linux/mm.h:7:1: note: previous declaration of 'kvmalloc' was here", "m.c:5:6: error: conflicting types for 'kvmalloc'"},

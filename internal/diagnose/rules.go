@@ -72,6 +72,7 @@ var ruleTable = sync.OnceValue(func() []rule {
 	add(rankCommand, `(?::|^) ?(?:\S+: )?(\S+): bad interpreter: (?:No such file or directory|Permission denied)$`, program)
 	add(rankCommand, `(?i)error while loading shared libraries: (\S+):|version .GLIBC\S+ not found|cannot execute binary file|Exec format error$`, unloadable)
 	add(rankCommand, `(?:Can't|cannot) open (?:file )?'?([^' :]+)'?(?:: |$)`, program)
+	add(rankCommand, `^make(?:\[\d+\])?: \*\*\* \[.*\] Killed$`, fixed(Memory))
 	add(rankCommand, refused().String(), refusal)
 	add(rankCommand, `^(.*: )?((?:\S*/)?[^ :]+): No such file or directory$`, program2)
 	return table

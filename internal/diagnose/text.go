@@ -185,6 +185,9 @@ func Harmless(s string) bool {
 	if _, _, sort, _, ok := diagnostic(s); ok {
 		return sort == "note" || sort == "warning"
 	}
+	if strings.HasSuffix(s, "] Killed") {
+		return false // as make says of a command, which said nothing
+	}
 	for _, p := range harmlessTable() {
 		if p.MatchString(s) {
 			return true
