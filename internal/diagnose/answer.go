@@ -36,7 +36,7 @@ func (d *Diagnosis) Question() (headers.Query, bool) {
 	default:
 		return headers.Query{}, false
 	}
-	return q, true
+	return q, q.Valid()
 }
 
 func lastWord(s string) string { return s[strings.LastIndexByte(s, ' ')+1:] }

@@ -43,6 +43,18 @@ type Query struct {
 	Name, Of string
 }
 
+// Valid reports whether the names are ones of C, or of a header below the directories
+// of headers; they come from logs, and nothing else can be looked for.
+func (q Query) Valid() bool {
+	if q.Kind == File {
+		return filepath.IsLocal(q.Name)
+	}
+	word := func(s string) bool {
+		return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""
+	}
+	return word(q.Name) && (word(q.Of) || q.Kind != Member)
+}
+
 // Found is what one kernel, or the module, has.
 type Found struct {
 	// Of is the kernel's release.
@@ -99,6 +111,9 @@ const (
 // ended, is left out.
 func Search(ctx context.Context, q Query, trees []Tree) []Kernel {
 	var list []Kernel
+	if !q.Valid() {
+		return nil
+	}
 	known := known{}
 	for _, t := range trees {
 		f, ok := t.search(ctx, q, known)
@@ -115,7 +130,7 @@ func Source(ctx context.Context, q Query, dir string) Found {
 	if q.Kind == Export {
 		q.Kind = Name
 	}
-	if q.Kind == File || dir == "" {
+	if q.Kind == File || dir == "" || !q.Valid() {
 		return Found{}
 	}
 	s := newSearch(q)

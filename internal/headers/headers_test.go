@@ -145,7 +145,11 @@ func FuzzText(f *testing.F) {
 	f.Add("struct s {\n#else\n#endif\nint x;\n", "x", "s")
 	f.Fuzz(func(t *testing.T, text, name, of string) {
 		for kind := Name; kind <= Callback; kind++ {
-			s := newSearch(Query{kind, name, of})
+			q := Query{kind, name, of}
+			if !q.Valid() {
+				continue
+			}
+			s := newSearch(q)
 			s.text(text, "a.h")
 			if s.found.Line > strings.Count(text, "\n")+1 || len(s.found.Declaration) > 2*maxDeclaration {
 				t.Errorf("%+v", s.found)
