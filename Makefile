@@ -10,6 +10,7 @@
 #              docs/performance.md; what it can be told is in test/bench/doc.go
 # make corpus-confined   builds the corpus confined and unconfined, and compares
 # make bench-go   Go benchmarks
+# make diagnosis-logs   the failing logs of test/diagnosis anew; takes an hour
 # make fuzz    each fuzz test for FUZZTIME=30s, one after another; FUZZ=Name for
 #              those that match; docs/fuzzing.md
 # make crash   kills dkms at each of its changes to the disk, and has each of
@@ -43,7 +44,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit race bench bench-go corpus-confined crash fuzz pgo vm man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit race bench bench-go corpus-confined diagnosis-logs crash fuzz pgo vm man packages install lint clean distclean
 
 all: build
 
@@ -100,6 +101,11 @@ bench: build
 
 corpus-confined: build
 	DKMS_CORPUS_CONFINED=yes $(GOTEST) -v -count=1 -timeout 3h -run '^TestConfinedIsTheSame$$' ./test/corpus
+
+# DKMS_DIAGNOSIS_CLANG may name a directory with the unpacked packages of LLVM;
+# DKMS_DIAGNOSIS_CASES the modules to build, by default all.
+diagnosis-logs: build
+	DKMS_DIAGNOSIS=regenerate $(GOTEST) -v -count=1 -timeout 3h -run '^TestRegenerate$$' ./test/diagnosis
 
 bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...

@@ -3,7 +3,7 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list verify ready doctor fsck lint config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key hook"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
@@ -17,6 +17,7 @@ _dkms_options() {
     status) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     list) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     verify) echo "-m --module -v -k --kernelver -a --arch --json" ;;
+    log) echo "-m --module -v -k --kernelver -a --arch --diagnosis --json" ;;
     ready) echo "-k --kernelver -a --arch --templatekernel --next-boot --json" ;;
     doctor) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     fsck) echo "--repair --dry-run --json" ;;
@@ -123,7 +124,7 @@ _dkms() {
   case $action in
     ldtarball) compopt -o default 2>/dev/null ;;
     add) _dkms_reply "$(_dkms_sources "$sources")"; compopt -o default 2>/dev/null ;;
-    build | install | config) _dkms_reply "$(_dkms_modules "$tree" pairs; _dkms_sources "$sources")"; compopt -o default 2>/dev/null ;;
+    build | install | config | log) _dkms_reply "$(_dkms_modules "$tree" pairs; _dkms_sources "$sources")"; compopt -o default 2>/dev/null ;;
     match) _dkms_reply "$(_dkms_modules "$tree" names)" ;;
     autoload)
       if [[ $prev == autoload ]]; then _dkms_reply "${_dkms_switches// /$'\n'}"; else _dkms_reply "$(_dkms_modules "$tree" names)"; fi

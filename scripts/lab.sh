@@ -4,7 +4,7 @@
 # of the distribution and a base system to make throw-away roots from.
 #
 #   lab.sh              everything that is not there yet
-#   lab.sh root|corpus|oracle|base|apt|verify|boot|trixie
+#   lab.sh root|corpus|oracle|base|apt|verify|rt|boot|trixie
 #   lab.sh clean        removes the lab
 #
 # Each part is made under a temporary name and renamed when complete, so an
@@ -15,6 +15,7 @@
 #   .lab/corpus/PKG     unpacked module packages
 #   .lab/verify         images of the old kernel and of its cloud flavour, headers of
 #                       the latter and of the release before; their names in "kernels"
+#   .lab/rt             headers of the old kernel with PREEMPT_RT; its name in "kernel"
 #   .lab/dkms-VERSION   the distribution's dkms package, unpacked
 #   .lab/base           a minimal Debian with compilers, lower layer of scratch.sh
 #   .lab/apt            base, its lists of packages, and a cache from which apt
@@ -156,6 +157,26 @@ make_verify() {
   depmod -b "$dir" "$cloud"
   printf 'previous %s\nold %s\ncloud %s\n' "$previous" "$old" "$cloud" >"$dir/kernels"
   finish verify
+}
+
+make_rt() {
+  [ -d "$LAB/rt" ] && return
+  make_kernels
+  ensure_lists
+  local dir rt packages p
+  rt=$(kernel old)
+  rt=$(pick_kernel "${rt%-amd64}-rt-amd64" '6\.1\.0-[0-9]+-rt-amd64')
+  say "rt: headers of $rt"
+  mapfile -t packages < <(header_packages "$rt")
+  fetch_debs "$DEBS" "${packages[@]}"
+  dir=$(begin rt)
+  merged_root "$dir"
+  for p in "${packages[@]}"; do
+    unpack "$dir" "$DEBS/${p}"_*.deb
+  done
+  rm -rf "${dir:?}/usr/share"
+  echo "$rt" >"$dir/kernel"
+  finish rt
 }
 
 make_oracle() {
@@ -323,13 +344,14 @@ make_trixie() {
 }
 
 case ${1:-all} in
-  all) make_root; make_corpus; make_oracle; make_base; make_apt; make_verify; make_boot; make_trixie ;;
+  all) make_root; make_corpus; make_oracle; make_base; make_apt; make_verify; make_rt; make_boot; make_trixie ;;
   root) make_root ;;
   corpus) make_corpus ;;
   oracle) make_oracle ;;
   base) make_base ;;
   apt) make_apt ;;
   verify) make_verify ;;
+  rt) make_rt ;;
   boot) make_boot ;;
   trixie) make_trixie ;;
   clean)
@@ -338,5 +360,5 @@ case ${1:-all} in
     fi
     rm -rf --one-file-system "$LAB"
     ;;
-  *) die "usage: lab.sh [root|corpus|oracle|base|apt|verify|boot|trixie|clean]" ;;
+  *) die "usage: lab.sh [root|corpus|oracle|base|apt|verify|rt|boot|trixie|clean]" ;;
 esac

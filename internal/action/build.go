@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"dkms-go/internal/build"
 	"dkms-go/internal/conf"
@@ -162,15 +160,15 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, line *report.L
 		job.Keep = r.keeper(chain)
 	}
 	go job.Verify.Kernel.Prefetch() // beside the compilers
-	return w.explained(ctx, s.Key, job.Run(ctx, w.rooms[s.Key.ID]))
+	return w.explained(ctx, s.Key, m, job.Run(ctx, w.rooms[s.Key.ID]))
 }
 
 // explained turns the failure of a build into one of the verb.
-func (w *performance) explained(ctx context.Context, key state.Key, err error) error {
+func (w *performance) explained(ctx context.Context, key state.Key, m *conf.Module, err error) error {
 	var f *build.Failure
 	if errors.As(err, &f) {
 		w.reportProblem(ctx, key)
-		failure := w.withCompiler(buildFailure(f), f.Cause)
+		failure := w.buildFailure(ctx, key, m, f)
 		w.refused(failure, key.Module, f.Refused)
 		return failure
 	}
@@ -257,47 +255,6 @@ func (w *performance) notInstalled(names []string, t plan.Target) (missing []str
 		missing = append(missing, name)
 	}
 	return missing
-}
-
-// absentCompiler matches what make and shells say of a compiler that the
-// module's or the kernel's makefile names and that isn't installed.
-var absentCompiler = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?:^|[ /])([a-z0-9_-]*(?:gcc|clang)[a-z0-9.-]*): (?:command not found|not found|No such file or directory)$`)
-})
-
-// withCompiler adds to a failure the package to install if a compiler was
-// missing.
-func (w *performance) withCompiler(f *Failure, cause string) *Failure {
-	if m := absentCompiler().FindStringSubmatch(cause); m != nil {
-		if pkg := w.distro.CompilerPackage(m[1]); pkg != "" {
-			f.hint("Install the compiler with: %s", w.distro.InstallCommand(pkg))
-		}
-	}
-	return f
-}
-
-// buildFailure names the log and, for a failed command, how to run it again.
-func buildFailure(b *build.Failure) *Failure {
-	reasons := map[build.Stage]Reason{
-		build.Prepare: Internal, build.PatchPath: PatchPath, build.Patch: PatchFailed,
-		build.PreBuild: HookFailed, build.Make: MakeFailed, build.Missing: ObjectMissing,
-		build.Collect: ObjectMissing, build.PostBuild: HookFailed, build.Verify: NotVerified,
-	}
-	f := fail(reasons[b.Stage], b.Err)
-	f.Status, f.Cause = b.Status, b.Cause
-	if b.Cause != "" {
-		f.hint("The first error: %s", b.Cause)
-	}
-	if b.LastWords != "" {
-		f.hint("It said last: %s", b.LastWords)
-	}
-	if b.Stage == build.Verify {
-		f.hint("Its Makefile must build for the kernel that dkms names ($kernelver, KERNELRELEASE). --force keeps the result nevertheless.")
-	}
-	if b.Stage != build.Prepare {
-		f.hint("All that the commands said is in %s", b.Log)
-	}
-	return f
 }
 
 // lastValue returns what a program finds for a variable in environ.

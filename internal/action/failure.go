@@ -5,6 +5,7 @@ package action
 import (
 	"fmt"
 
+	"dkms-go/internal/diagnose"
 	"dkms-go/internal/plan"
 )
 
@@ -66,6 +67,7 @@ const (
 	NotConfined
 	FoundWarning
 	FoundError
+	NoLog
 	Busy
 	Interrupted
 )
@@ -76,6 +78,8 @@ type Failure struct {
 	Err    error
 	// Cause is the line of a log that tells best what went wrong, or "".
 	Cause string
+	// Diagnosis is why a build failed; nil for other failures.
+	Diagnosis *diagnose.Diagnosis
 	// Hint tells what to do next, a line each.
 	Hint []string
 	// Status is the exit status of the script that failed (HookFailed).

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"dkms-go/internal/conf"
+	"dkms-go/internal/diagnose"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
@@ -49,6 +50,9 @@ func (f *Failure) ofMachine() bool {
 		}
 	}
 	const signalled = 128
+	if c := f.class(); c == diagnose.Memory || c == diagnose.Disk {
+		return true
+	}
 	return f.Status > signalled || machineTrouble().MatchString(f.Cause) || machineTrouble().MatchString(strings.Join(f.Hint, "\n"))
 }
 
@@ -103,11 +107,15 @@ func (e *Engine) keepFailure(key state.Key, f *Failure) error {
 	if f.memorable() && !f.ofMachine() {
 		inputs = e.inputs(key, t, m)
 	}
-	return e.tree.KeepOutcome(state.Outcome{
+	o := state.Outcome{
 		Module: key.Module, Version: key.Version, Kernel: key.Kernel, Arch: key.Arch,
 		State: state.OutcomeFailed, Required: e.policyFor(context.Background(), key.ID, t) == conf.Required, When: time.Now(),
-		Code: e.Code(f), Error: f.headline(), Hints: e.lasting(key, f.Hint), Inputs: inputs,
-	})
+		Code: e.Code(f), Error: f.headline(), Hints: e.lasting(key, f.Hint), Inputs: inputs, Class: string(f.class()),
+	}
+	if f.Diagnosis != nil {
+		o.File, o.Line = f.Diagnosis.File, f.Diagnosis.Line
+	}
+	return e.tree.KeepOutcome(o)
 }
 
 // lasting names the kept log in place of the build directory's, which goes with

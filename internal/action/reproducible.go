@@ -50,7 +50,7 @@ func (w *performance) checkStep(ctx context.Context, s plan.Step, t plan.Target,
 	begun := time.Now()
 	first, err := job.Try(ctx, w.rooms[id])
 	if err != nil {
-		return w.explained(ctx, s.Key, err)
+		return w.explained(ctx, s.Key, job.Conf, err)
 	}
 	if err := waitUntil(ctx, begun.Add(time.Second)); err != nil {
 		return err
@@ -58,7 +58,7 @@ func (w *performance) checkStep(ctx context.Context, s plan.Step, t plan.Target,
 	uses--
 	second, err := otherwise(job).Try(ctx, w.rooms[id])
 	if err != nil {
-		return w.explained(ctx, s.Key, err)
+		return w.explained(ctx, s.Key, job.Conf, err)
 	}
 	if what := difference(first, second); what != "" {
 		return failf(NotReproducible, "two builds of %s for kernel %s (%s) gave different bytes: %s", id, t.Kernel, t.Arch, what).
@@ -74,10 +74,10 @@ func (w *performance) checkStep(ctx context.Context, s plan.Step, t plan.Target,
 	}
 	uses--
 	if job.Conf.PostBuild != "" { // only a build runs it
-		return w.explained(ctx, s.Key, job.Run(ctx, w.rooms[id]))
+		return w.explained(ctx, s.Key, job.Conf, job.Run(ctx, w.rooms[id]))
 	}
 	if err := job.Restore(ctx, w.rooms[id], first, build.Local, ""); err != nil {
-		return errors.Join(w.explained(ctx, s.Key, err), w.rooms[id].Leave())
+		return errors.Join(w.explained(ctx, s.Key, job.Conf, err), w.rooms[id].Leave())
 	}
 	return nil
 }

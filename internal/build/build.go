@@ -104,11 +104,8 @@ type Failure struct {
 	Err    error
 	// Log is where make.log is to be found.
 	Log string
-	// Cause is the line of the log that tells best what went wrong, or "".
-	Cause string
-	// LastWords is the last line that the failed command wrote, for want of
-	// a Cause.
-	LastWords string
+	// Text is the text of the log; nil if there is none.
+	Text []byte
 	// Replay is a line that runs the failed command again.
 	Replay string
 	// Refused are the things that the failed command wanted and that a confined

@@ -341,7 +341,7 @@ func TestMake(t *testing.T) {
 	}
 	b = newBench(t)
 	put(t, b.src+"/a.c", "int a = ;\n")
-	if f := b.fails(Make); !strings.Contains(f.Cause, "a.c:1") || f.Replay == "" {
+	if f := b.fails(Make); !strings.Contains(string(f.Text), "a.c:1") || !strings.Contains(string(f.Text), "# failed: make: ") || f.Replay == "" {
 		t.Errorf("%+v", f)
 	}
 }

@@ -55,7 +55,8 @@ func TestLeftNamesLeadNowhere(t *testing.T) {
 				t.Errorf("it was written to: %q", got)
 			}
 			log := read(t, b.Tree.KeptLog(b.Key))
-			if strings.Contains(log, "the secret\n") || !strings.Contains(log, "# command: "+b.Conf.Make) || !strings.HasSuffix(log, ruler+"\n") {
+			commands, _, failed := strings.Cut(log, "\n# failed: "+string(c.stage)+": ")
+			if strings.Contains(log, "the secret\n") || !strings.Contains(log, "# command: "+b.Conf.Make) || !strings.HasSuffix(commands, ruler+"\n") || failed != (c.stage != "") {
 				t.Errorf("the log:\n%s", log)
 			}
 			if got, err := os.ReadFile(b.result("module/Module.symvers")); err == nil {
@@ -123,17 +124,5 @@ func TestTalkative(t *testing.T) {
 	}
 	if size := len(read(t, b.Tree.KeptLog(b.Key))); size < maxLog || size > maxLog+4096 {
 		t.Errorf("the log has %d bytes", size)
-	}
-}
-
-// A terminal isn't told what to do by a module's log.
-func TestPrintable(t *testing.T) {
-	for line, want := range map[string]string{
-		"a.c:1: error: x": "a.c:1: error: x", "\x1b]0;title\x07\x1b[2J": " ]0;title  [2J", "\xff\u202etxt\u0085é": " txt é",
-		strings.Repeat("x", 600): strings.Repeat("x", 500) + "...",
-	} {
-		if got := printable(line); got != want {
-			t.Errorf("%q: %q", line, got)
-		}
 	}
 }

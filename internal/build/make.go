@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"dkms-go/internal/diagnose"
 )
 
 // makeLine returns the command that compiles: the conf's, or upstream's
@@ -73,7 +75,7 @@ func (w *work) nearby() string {
 	filepath.WalkDir(w.dir, func(path string, d os.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".ko") && len(found) < 5 {
 			rel, _ := filepath.Rel(w.dir, path)
-			found = append(found, printable(rel))
+			found = append(found, diagnose.Printable(rel))
 		}
 		return nil
 	})

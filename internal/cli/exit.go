@@ -44,6 +44,7 @@ var exitTable = []ExitRow{
 	{action.NotRoot, 1, "not root"},
 	{action.NotWritable, 1, "a tree is not writable, or full"},
 	{action.NoTemplate, 1, "match without --templatekernel"},
+	{action.NoLog, 1, "log: no build has left a log, or it can't be read"},
 	{action.KeyFailed, 1, "there is no usable signing key"},
 	{action.NoStub, 1, "an archive without source, and no source installed"},
 	{action.NoSourceDir, 2, "the module's source directory is missing"},

@@ -115,7 +115,7 @@ func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
 	if _, inside := altroot.Active(stdio.Environ); a.root != "" && !inside {
 		return enter(ctx, a.root, words, stdio)
 	}
-	if a.missing != "" && a.module == "" && verb.Name != "ldtarball" {
+	if a.missing != "" && a.module == "" && verb.Name != "ldtarball" && verb.Name != "log" {
 		return &action.Failure{Reason: action.NoModule, Err: fmt.Errorf("%s is neither a directory with a dkms.conf nor an archive", a.missing)}
 	}
 	return perform(ctx, &command{args: a, verb: verb, io: stdio})

@@ -131,6 +131,11 @@ var verbTable = []Verb{
 		run: lintVerb,
 	},
 	{
+		Name: "log", ReadOnly: true, Usage: "[<module>[/<version>]] [-k <kernel>]... | <file>", Help: "show the log of the last build and, if it failed, why and what to do next",
+		Options: with(selectOptions, kernelOptions, []string{"--diagnosis", "--json"}), Codes: []action.Reason{action.NoLog},
+		run: logVerb,
+	},
+	{
 		Name: "config", Kernelless: true, Usage: "<module>/<version> | <directory> [-k <kernel>]", Help: "show what dkms.conf comes to for a kernel",
 		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--json"}), One: true,
 		Codes: []action.Reason{action.NoModule, action.NotAdded, action.NoConf, action.BadConf},

@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -184,3 +185,30 @@ func (d Distro) CompilerPackage(cc string) string {
 	}
 	return f.compiler
 }
+
+// ProgramPackage returns the name of the package that brings a program that builds
+// call, or "" where that isn't known.
+func (d Distro) ProgramPackage(program string) string {
+	name := path.Base(program)
+	switch {
+	case d.family().install == "":
+		return ""
+	case usualCC().MatchString(name):
+		return d.CompilerPackage(name)
+	case name == "pahole" && !d.is("debian", "ubuntu", "arch", "alpine"):
+		return "dwarves"
+	case name == "depmod" || name == "modinfo" || name == "modprobe":
+		return "kmod"
+	case slices.Contains(strings.Fields(sameName), name):
+		return name
+	}
+	return ""
+}
+
+// sameName are programs whose packages have their name everywhere.
+const sameName = "autoconf automake bc bison cmake cpio curl ed file flex gawk git libtool m4 make pahole patch perl python3 rsync unzip wget xz zstd"
+
+// usualCC matches what a compiler is called without a path.
+var usualCC = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:[a-z0-9_]+-linux-gnu-)?(?:gcc|cc|clang)(?:-[0-9.]+)?$`)
+})

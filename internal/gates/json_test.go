@@ -14,18 +14,20 @@ import (
 // the page that describes it.
 func TestJSONFields(t *testing.T) {
 	pages := map[string]string{
-		"internal/cli/print.go":       "docs/json.md",
-		"internal/cli/verify.go":      "docs/json.md",
-		"internal/cli/ready.go":       "docs/json.md",
-		"internal/cli/doctor.go":      "docs/json.md",
-		"internal/cli/fsck.go":        "docs/json.md",
-		"internal/cli/lint.go":        "docs/json.md",
-		"internal/finding/finding.go": "docs/json.md",
-		"internal/cli/cache.go":       "docs/json.md",
-		"internal/cli/key.go":         "docs/json.md",
-		"internal/state/outcome.go":   "docs/on-disk.md",
-		"internal/state/result.go":    "docs/on-disk.md",
-		"internal/kernel/identity.go": "docs/on-disk.md",
+		"internal/cli/print.go":         "docs/json.md",
+		"internal/cli/verify.go":        "docs/json.md",
+		"internal/cli/ready.go":         "docs/json.md",
+		"internal/cli/doctor.go":        "docs/json.md",
+		"internal/cli/fsck.go":          "docs/json.md",
+		"internal/cli/lint.go":          "docs/json.md",
+		"internal/finding/finding.go":   "docs/json.md",
+		"internal/cli/cache.go":         "docs/json.md",
+		"internal/cli/key.go":           "docs/json.md",
+		"internal/state/outcome.go":     "docs/on-disk.md",
+		"internal/state/result.go":      "docs/on-disk.md",
+		"internal/kernel/identity.go":   "docs/on-disk.md",
+		"internal/cli/log.go":           "docs/json.md",
+		"internal/diagnose/diagnose.go": "docs/json.md",
 	}
 	for file, page := range pages {
 		text := read(t, page)
@@ -39,7 +41,7 @@ func TestJSONFields(t *testing.T) {
 			}
 		}
 	}
-	for _, schema := range []string{cli.StatusSchema, cli.ListSchema, cli.ConfigSchema, cli.VerifySchema, cli.ReadySchema, cli.DoctorSchema, cli.FsckSchema, cli.LintSchema, cli.CacheSchema, cli.KeySchema} {
+	for _, schema := range []string{cli.StatusSchema, cli.ListSchema, cli.ConfigSchema, cli.VerifySchema, cli.ReadySchema, cli.DoctorSchema, cli.FsckSchema, cli.LintSchema, cli.LogSchema, cli.CacheSchema, cli.KeySchema} {
 		if !strings.Contains(read(t, "docs/json.md"), "## "+schema+"\n") {
 			t.Errorf("docs/json.md has no section %s", schema)
 		}

@@ -14,8 +14,8 @@ import (
 func layerTable() [][]string {
 	return [][]string{
 		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "copytree", "durable", "memo", "finding"},
-		{"conf", "kernel", "ko", "abi", "state", "cache", "mok", "trust"},
-		{"plan", "verify", "doctor", "lint"},
+		{"conf", "kernel", "headers", "ko", "abi", "state", "cache", "mok", "trust"},
+		{"plan", "verify", "doctor", "lint", "diagnose"},
 		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot"},
 		{"action"},
 		{"cli"},

@@ -55,6 +55,11 @@ type Outcome struct {
 	// Error is the first error, one line; Hints are what to do next.
 	Error string   `json:"error"`
 	Hints []string `json:"hints,omitempty"`
+	// Class is the kind of failure (diagnose.Class), File and Line the place that
+	// the error names.
+	Class string `json:"class,omitempty"`
+	File  string `json:"file,omitempty"`
+	Line  int    `json:"line,omitempty"`
 	// Inputs is the digest of what the attempt was made from. With the same
 	// inputs it would end the same way.
 	Inputs string `json:"inputs,omitempty"`

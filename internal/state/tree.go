@@ -375,3 +375,27 @@ func (t Tree) Prune(dir string) error {
 	prune(dir, t.Dir)
 	return nil
 }
+
+// LoggedKeys returns what logs are kept of, and the results, whose module, version
+// and kernel match shell patterns, sorted by key; an empty pattern matches all.
+func (t Tree) LoggedKeys(id ID, kernel string) []Key {
+	var list []Key
+	dir := filepath.Join(t.Dir, keptLogs)
+	for _, m := range subdirs(dir, orAny(id.Module)) {
+		for _, v := range subdirs(filepath.Join(dir, m), orAny(id.Version)) {
+			for _, k := range subdirs(filepath.Join(dir, m, v), orAny(kernel)) {
+				for _, a := range subdirs(filepath.Join(dir, m, v, k), "*") {
+					list = append(list, Key{ID{m, v}, k, a})
+				}
+			}
+		}
+	}
+	for _, m := range t.Modules(id.Module, id.Version) {
+		for _, k := range t.Results(m, kernel, "") {
+			if !slices.Contains(list, k) {
+				list = append(list, k)
+			}
+		}
+	}
+	return list
+}

@@ -5,6 +5,7 @@ package lab
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -140,6 +141,18 @@ func (r *Root) AddOracle() {
 func (r *Root) AddBoot() {
 	r.tb.Helper()
 	r.overlay(Path(r.tb, "boot"))
+}
+
+// AddRT copies the headers of the older kernel's flavour with PREEMPT_RT into the
+// root, and returns its release.
+func (r *Root) AddRT() string {
+	r.tb.Helper()
+	release, err := os.ReadFile(Path(r.tb, "rt", "kernel"))
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	r.overlay(Path(r.tb, "rt"))
+	return strings.TrimSpace(string(release))
 }
 
 // AddBinary copies bin/dkms into the root as /usr/sbin/dkms, over whatever
