@@ -222,7 +222,7 @@ func declDiffers(n *syntax.DeclClause, inFunc bool) string {
 		}
 		flags := literal(a.Value)
 		known := map[string]string{"declare": "axg", "typeset": "axg", "local": "ax"}[n.Variant.Value]
-		if strings.HasPrefix(flags, "-") && strings.Trim(flags[1:], known) != "" || strings.HasPrefix(flags, "+") {
+		if strings.HasPrefix(flags, "-") && (flags == "-" || strings.Trim(flags[1:], known) != "") || strings.HasPrefix(flags, "+") {
 			return n.Variant.Value + " " + flags
 		}
 	}
