@@ -88,6 +88,13 @@ func (s *script) nodeDiffers(n syntax.Node, inFunc bool) string {
 		if n.Index != nil && escapes(n.Value) {
 			return "unquoted backslash"
 		}
+		if n.Index != nil && strings.Contains(literal(n.Value), "{") {
+			return "braces in an element" // bash expands the index along with them
+		}
+	case *syntax.Assign:
+		if n.Array != nil && s.glued(n) {
+			return "text behind an array" // bash doesn't take it for a word of its own
+		}
 	case *syntax.ArithmExp, *syntax.ArithmCmd:
 		if expands(n) {
 			return "expansion in arithmetic" // it may be empty, which bash takes for an error
@@ -166,6 +173,12 @@ func callDiffers(n *syntax.CallExpr) string {
 	return ""
 }
 
+// glued reports that something follows a node without a blank or an operator.
+func (s *script) glued(n syntax.Node) bool {
+	end := int(n.End().Offset())
+	return end < len(s.text) && strings.IndexByte(" \t\r\n;&|()<>", s.text[end]) < 0
+}
+
 // escapes reports a backslash outside quotes.
 func escapes(w *syntax.Word) bool {
 	return w != nil && slices.ContainsFunc(w.Parts, func(p syntax.WordPart) bool {
@@ -222,7 +235,7 @@ func declDiffers(n *syntax.DeclClause, inFunc bool) string {
 		}
 		flags := literal(a.Value)
 		known := map[string]string{"declare": "axg", "typeset": "axg", "local": "ax"}[n.Variant.Value]
-		if strings.HasPrefix(flags, "-") && strings.Trim(flags[1:], known) != "" || strings.HasPrefix(flags, "+") {
+		if strings.HasPrefix(flags, "-") && (flags == "-" || strings.Trim(flags[1:], known) != "") || strings.HasPrefix(flags, "+") {
 			return n.Variant.Value + " " + flags
 		}
 	}

@@ -217,7 +217,7 @@ func FuzzUnquote(f *testing.F) {
 		}
 		e := l.newEvaluation([]string{"MAKE"}, nil)
 		s := &session{evaluation: e, stderr: &bytes.Buffer{}, out: &outcome{vars: Vars{}}}
-		if err := s.secondShell(t.Context(), []assign{{name: "MAKE", value: text}}); err != nil {
+		if err := s.secondShell(t.Context(), "", []assign{{name: "MAKE", value: text}}); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.out.vars.Get("MAKE"); got != short {

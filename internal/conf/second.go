@@ -86,13 +86,13 @@ func (s *session) expandFields(r *interp.Runner, value string) (string, error) {
 	return strings.TrimSuffix(strings.TrimPrefix(text, `"`), `"`), nil
 }
 
-// second does the second evaluation: each value as written between double
-// quotes, in order.
-func (s *session) second(ctx context.Context, raw []assign) error {
+// second does the second evaluation, for the file at path: each value as written
+// between double quotes, in order.
+func (s *session) second(ctx context.Context, path string, raw []assign) error {
 	for n, a := range raw {
 		value, ok := unquote(a.value)
 		if !ok {
-			return s.secondShell(ctx, raw[n:])
+			return s.secondShell(ctx, path, raw[n:])
 		}
 		s.out.vars.set(a.name, a.index, value)
 	}
@@ -129,7 +129,7 @@ func unquote(text string) (string, bool) {
 
 // secondShell runs the assignments in the interpreter. One that is no single
 // assignment has an unescaped quote in its value and is lost.
-func (s *session) secondShell(ctx context.Context, raw []assign) error {
+func (s *session) secondShell(ctx context.Context, path string, raw []assign) error {
 	whole := &script{}
 	for _, a := range raw {
 		sc := parseScript("", a.name+"["+strconv.Itoa(a.index)+"]=\""+a.value+"\"\n")
@@ -144,7 +144,7 @@ func (s *session) secondShell(ctx context.Context, raw []assign) error {
 		}
 		whole.stmts = append(whole.stmts, sc.stmts[0])
 	}
-	r, err := s.runner(whole)
+	r, err := s.runner(whole, path)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (l *Loader) evaluateGo(ctx context.Context, e *evaluation, p Policy, stderr
 		if err != nil {
 			return nil, err
 		}
-		if err := s.second(ctx, raw); err != nil {
+		if err := s.second(ctx, sc.path, raw); err != nil {
 			return nil, err
 		}
 		for _, a := range e.forced {
@@ -66,7 +66,7 @@ func (s *session) first(ctx context.Context, sc *script) ([]assign, error) {
 		fmt.Fprintf(s.stderr, "dkms: %s has a recursive function and is not evaluated\n", sc.path)
 		return nil, nil
 	}
-	r, err := s.runner(sc)
+	r, err := s.runner(sc, sc.path, strings.Join(s.names, " "))
 	if err != nil {
 		return nil, err
 	}
@@ -260,15 +260,15 @@ func variable(a Array) expand.Variable {
 	return vr
 }
 
-// runner returns an interpreter for one file.
-func (s *session) runner(sc *script) (*interp.Runner, error) {
+// runner returns an interpreter for one file, or one evaluation, with its parameters.
+func (s *session) runner(sc *script, params ...string) (*interp.Runner, error) {
 	var r *interp.Runner
 	isFunction := func(name string) bool { return r.Funcs[name] != nil }
 	r, err := interp.New(
 		interp.Env(s.environ(sc.path)),
 		interp.Dir(s.dir),
 		interp.StdIO(nil, nil, s.stderr),
-		interp.Params("--", sc.path, strings.Join(s.names, " ")),
+		interp.Params(append([]string{"--"}, params...)...),
 		interp.OpenHandler(s.open(sc)),
 		interp.ExecHandlers(s.exec),
 		interp.CallHandler(func(_ context.Context, args []string) ([]string, error) { return s.call(sc, args, isFunction) }),

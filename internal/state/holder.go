@@ -214,9 +214,9 @@ func lockedBy(proc string, f *os.File) int {
 // parseLock parses a line of proc_locks(5), such as
 // "1: FLOCK  ADVISORY  WRITE 1234 fe:01:56789 0 EOF", of an flock(2) that is held.
 func parseLock(line string) (pid int, inode uint64, ok bool) {
-	const kind, process, file = 1, 4, 5
+	const number, kind, process, file = 0, 1, 4, 5
 	fields := strings.Fields(line)
-	if len(fields) <= file || fields[kind] != "FLOCK" {
+	if len(fields) <= file || !strings.HasSuffix(fields[number], ":") || fields[kind] != "FLOCK" {
 		return 0, 0, false
 	}
 	pid, err := strconv.Atoi(fields[process])
