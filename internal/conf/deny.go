@@ -20,6 +20,9 @@ func differs(s *script) string {
 	if carriageReturns(s.text) {
 		return "carriage return"
 	}
+	if strings.Contains(s.text, "\x00") {
+		return "NUL" // bash passes over some of them, and ends the line at others
+	}
 	if strings.Contains(s.text, "[-") {
 		return "bracket that begins with a minus" // an invalid range to the interpreter
 	}
@@ -229,6 +232,9 @@ func declDiffers(n *syntax.DeclClause, inFunc bool) string {
 	for _, a := range n.Args {
 		if a.Index != nil {
 			return n.Variant.Value + " of an element" // no name for bash
+		}
+		if a.Name != nil && a.Value != nil && strings.Contains(literal(a.Value), "{") {
+			return n.Variant.Value + " with braces" // which bash expands, along with the name
 		}
 		if a.Name != nil || a.Value == nil {
 			continue
