@@ -68,6 +68,10 @@ func (s *script) nodeDiffers(n syntax.Node, inFunc bool) string {
 		return reason
 	}
 	switch n := n.(type) {
+	case *syntax.Stmt:
+		if c, ok := n.Cmd.(*syntax.CallExpr); ok && len(c.Args) == 0 && len(c.Assigns) > 0 && len(n.Redirs) > 0 {
+			return "assignment with a redirection" // bash assigns although it fails
+		}
 	case *syntax.CallExpr:
 		return callDiffers(n)
 	case *syntax.DeclClause:
