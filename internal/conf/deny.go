@@ -205,8 +205,11 @@ func expands(n syntax.Node) bool {
 	return found
 }
 
-// literal returns the literal parts of a word.
+// literal returns the literal parts of a word; nil has none.
 func literal(w *syntax.Word) string {
+	if w == nil {
+		return ""
+	}
 	var b strings.Builder
 	syntax.Walk(w, func(n syntax.Node) bool {
 		switch n := n.(type) {
