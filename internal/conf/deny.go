@@ -106,6 +106,9 @@ func (s *script) nodeDiffers(n syntax.Node, inFunc bool) string {
 		if expands(n) {
 			return "expansion in arithmetic" // it may be empty, which bash takes for an error
 		}
+		if based(n) {
+			return "number with a base" // to the interpreter 0, if the base is none
+		}
 	case *syntax.SglQuoted:
 		if n.Dollar && strings.Contains(n.Value, `\c`) {
 			return `$'\c…'`
@@ -200,6 +203,17 @@ func expands(n syntax.Node) bool {
 	syntax.Walk(n, func(n syntax.Node) bool {
 		p, ok := n.(*syntax.ParamExp)
 		found = found || ok && !p.Length
+		return true
+	})
+	return found
+}
+
+// based reports a number with a base below n.
+func based(n syntax.Node) bool {
+	found := false
+	syntax.Walk(n, func(n syntax.Node) bool {
+		lit, ok := n.(*syntax.Lit)
+		found = found || ok && strings.Contains(lit.Value, "#")
 		return true
 	})
 	return found
