@@ -173,8 +173,12 @@ func callDiffers(n *syntax.CallExpr) string {
 		if has("/dev/") || has("/fd/") {
 			return "source of a device"
 		}
-	case ":", "true", "false", "echo", "cd", "pwd", "return", "exit", "break", "continue",
-		"shift", "command", "mapfile", "readarray", "read", "wait":
+	case "exit", "return", "break", "continue", "shift":
+		if slices.ContainsFunc(args, func(a string) bool { return strings.Trim(a, "0123456789") != "" }) {
+			return name + " with no number" // bash ends there
+		}
+	case ":", "true", "false", "echo", "cd", "pwd", "command",
+		"mapfile", "readarray", "read", "wait":
 	default:
 		if interp.IsBuiltin(name) {
 			return "builtin " + name

@@ -82,7 +82,7 @@ func open(log []byte) *text {
 	end()
 	if verdict.no > 0 {
 		stage, why, _ := strings.Cut(strings.TrimPrefix(verdict.text, FailedMark), ": ")
-		verdict.shown = why
+		_, verdict.shown, _ = strings.Cut(strings.TrimPrefix(verdict.shown, FailedMark), ": ")
 		found.stage, found.why, found.verdict = Stage(stage), why, verdict
 	}
 	return &found
