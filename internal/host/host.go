@@ -101,7 +101,7 @@ type Paths struct {
 	// MkinitcpioConf and the *.conf files in MkinitcpioConfDir are
 	// mkinitcpio.conf(5); MkinitcpioPresets has one file per kernel package.
 	MkinitcpioConf, MkinitcpioConfDir, MkinitcpioPresets string
-	// JournalSocket takes entries for the systemd journal.
+	// JournalSocket takes entries for the systemd journal; without it none are sent.
 	JournalSocket string
 	// WeakModules and WeakModulesSUSE are the helpers of those families.
 	WeakModules, WeakModulesSUSE string
