@@ -67,10 +67,7 @@ func (e *Engine) Metrics(ctx context.Context) (Metrics, error) {
 	var bootable []plan.Target
 	for _, release := range kernel.Installed(e.Paths) {
 		targets, err := e.Targets([]string{release}, nil, true)
-		if err != nil {
-			return m, err
-		}
-		if e.kernel(targets[0]).HasImage(e.Paths) {
+		if err == nil && e.kernel(targets[0]).HasImage(e.Paths) { // else a directory that is no kernel's
 			bootable = append(bootable, targets[0])
 		}
 	}
