@@ -20,6 +20,9 @@ func differs(s *script) string {
 	if carriageReturns(s.text) {
 		return "carriage return"
 	}
+	if strings.Contains(s.text, "\x00") {
+		return "NUL" // bash passes over some of them, and ends the line at others
+	}
 	if strings.Contains(s.text, "[-") {
 		return "bracket that begins with a minus" // an invalid range to the interpreter
 	}
@@ -65,6 +68,10 @@ func (s *script) nodeDiffers(n syntax.Node, inFunc bool) string {
 		return reason
 	}
 	switch n := n.(type) {
+	case *syntax.Stmt:
+		if c, ok := n.Cmd.(*syntax.CallExpr); ok && len(c.Args) == 0 && len(c.Assigns) > 0 && len(n.Redirs) > 0 {
+			return "assignment with a redirection" // bash assigns although it fails
+		}
 	case *syntax.CallExpr:
 		return callDiffers(n)
 	case *syntax.DeclClause:
@@ -98,6 +105,9 @@ func (s *script) nodeDiffers(n syntax.Node, inFunc bool) string {
 	case *syntax.ArithmExp, *syntax.ArithmCmd:
 		if expands(n) {
 			return "expansion in arithmetic" // it may be empty, which bash takes for an error
+		}
+		if based(n) {
+			return "number with a base" // to the interpreter 0, if the base is none
 		}
 	case *syntax.SglQuoted:
 		if n.Dollar && strings.Contains(n.Value, `\c`) {
@@ -198,8 +208,22 @@ func expands(n syntax.Node) bool {
 	return found
 }
 
-// literal returns the literal parts of a word.
+// based reports a number with a base below n.
+func based(n syntax.Node) bool {
+	found := false
+	syntax.Walk(n, func(n syntax.Node) bool {
+		lit, ok := n.(*syntax.Lit)
+		found = found || ok && strings.Contains(lit.Value, "#")
+		return true
+	})
+	return found
+}
+
+// literal returns the literal parts of a word; nil has none.
 func literal(w *syntax.Word) string {
+	if w == nil {
+		return ""
+	}
 	var b strings.Builder
 	syntax.Walk(w, func(n syntax.Node) bool {
 		switch n := n.(type) {
@@ -229,6 +253,9 @@ func declDiffers(n *syntax.DeclClause, inFunc bool) string {
 	for _, a := range n.Args {
 		if a.Index != nil {
 			return n.Variant.Value + " of an element" // no name for bash
+		}
+		if a.Name != nil && a.Value != nil && strings.Contains(literal(a.Value), "{") {
+			return n.Variant.Value + " with braces" // which bash expands, along with the name
 		}
 		if a.Name != nil || a.Value == nil {
 			continue

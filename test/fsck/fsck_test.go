@@ -23,6 +23,7 @@ type world struct {
 	*testing.T
 	root     *lab.Root
 	old, new string
+	objects  string // of all modules, by kernel
 }
 
 const tree = "/var/lib/dkms"
@@ -33,6 +34,10 @@ func letters() []string { return strings.Split("abcdefgh", "") }
 func installed(t *testing.T) world {
 	w := world{T: t, root: lab.BareScratch(t)}
 	w.old, w.new = lab.Kernels(t)
+	w.objects = compile(t, map[string][]string{
+		w.old: {"one"},
+		w.new: append(letters(), "one", "keep", "two_a", "two_b", "dummy", "late"),
+	})
 	for _, m := range append(letters(), "one", "keep") {
 		w.source(m, m)
 		w.must("add", m+"/1.0")
@@ -51,29 +56,51 @@ func installed(t *testing.T) world {
 
 // over returns the world as it was, for one test.
 func (w world) over(t *testing.T) world {
-	return world{T: t, root: lab.AptRootOver(t, w.root), old: w.old, new: w.new}
+	w.T, w.root = t, lab.AptRootOver(t, w.root)
+	return w
 }
 
-func (w world) source(module string, objects ...string) {
-	dir := w.root.Path("usr/src", module+"-1.0")
-	conf := fmt.Sprintf("PACKAGE_NAME=%s\nPACKAGE_VERSION=1.0\nAUTOINSTALL=yes\n", module)
-	makefile := ""
-	for i, o := range objects {
-		conf += fmt.Sprintf("BUILT_MODULE_NAME[%d]=%s\nDEST_MODULE_LOCATION[%d]=/updates\n", i, o, i)
-		makefile += "obj-m += " + o + ".o\n"
-		w.write(filepath.Join(dir, o+".c"), "#include <linux/module.h>\nMODULE_LICENSE(\"GPL\");\nMODULE_VERSION(\"1.0\");\n")
+// compile makes objects for kernels, all of one at once, and returns the directory
+// with a directory of them for each kernel.
+func compile(t *testing.T, objects map[string][]string) string {
+	root := lab.Scratch(t)
+	for kernel, names := range objects {
+		dir := root.Path("objects", kernel)
+		for _, o := range names {
+			write(t, filepath.Join(dir, o+".c"), "#include <linux/module.h>\nMODULE_LICENSE(\"GPL\");\nMODULE_VERSION(\"1.0\");\n")
+		}
+		write(t, filepath.Join(dir, "Makefile"), "obj-m := "+strings.Join(names, ".o ")+".o\n")
+		root.MustRun("make", "-j2", "-C", "/lib/modules/"+kernel+"/build", "M=/objects/"+kernel, "modules")
 	}
-	w.write(filepath.Join(dir, "dkms.conf"), conf)
-	w.write(filepath.Join(dir, "Makefile"), makefile)
+	return root.Path("objects")
 }
 
-func (w world) write(path, text string) {
-	w.Helper()
+// source puts a module to the source tree that ships its objects.
+func (w world) source(module string, names ...string) {
+	dir := w.root.Path("usr/src", module+"-1.0")
+	conf := fmt.Sprintf("PACKAGE_NAME=%s\nPACKAGE_VERSION=1.0\nAUTOINSTALL=yes\nMAKE[0]=\"cp $kernelver/*.ko .\"\n", module)
+	for i, o := range names {
+		conf += fmt.Sprintf("BUILT_MODULE_NAME[%d]=%s\nDEST_MODULE_LOCATION[%d]=/updates\n", i, o, i)
+		for _, kernel := range []string{w.old, w.new} {
+			data, err := os.ReadFile(filepath.Join(w.objects, kernel, o+".ko"))
+			if err == nil {
+				write(w, filepath.Join(dir, kernel, o+".ko"), string(data))
+			} else if kernel == w.new {
+				w.Fatal(err)
+			}
+		}
+	}
+	write(w, filepath.Join(dir, "dkms.conf"), conf)
+	write(w, filepath.Join(dir, "Makefile"), "clean:\n")
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		w.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		w.Fatal(err)
+		t.Fatal(err)
 	}
 }
 

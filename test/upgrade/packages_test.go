@@ -10,19 +10,32 @@ import (
 	"dkms-go/test/lab"
 )
 
-// archivePackages are module packages of the distribution, and where they can be
-// built: P, C, L and N stand for the kernels of lab.AptKernels.
-var archivePackages = []struct{ name, module, kernels string }{
-	{"acpi-call-dkms", "acpi-call", "PCLN"},
-	{"adv-17v35x-dkms", "adv-17v35x", "PCL"},
-	{"ddcci-dkms", "ddcci", "PC"},
-	{"digimend-dkms", "digimend", "PC"},
-	{"dm-writeboost-dkms", "dm-writeboost", "PCL"},
-	{"dpdk-kmods-dkms", "dpdk-kmods", "PCLN"},
-	{"evdi-dkms", "evdi", "PC"},
-	{"librem-ec-acpi-dkms", "librem_ec_acpi", ""},
-	{"tp-smapi-dkms", "tp_smapi", "PCL"},
-	{"vpoll-dkms", "vpoll", "PCL"},
+// archivePackage is a module package of the distribution, and where it can be built:
+// P, C, L and N stand for the kernels of lab.AptKernels.
+type archivePackage struct{ name, module, kernels string }
+
+// archivePackages are those under test; in CI, whose time is short, each third.
+func archivePackages() []archivePackage {
+	all := []archivePackage{
+		{"acpi-call-dkms", "acpi-call", "PCLN"},
+		{"adv-17v35x-dkms", "adv-17v35x", "PCL"},
+		{"ddcci-dkms", "ddcci", "PC"},
+		{"digimend-dkms", "digimend", "PC"},
+		{"dm-writeboost-dkms", "dm-writeboost", "PCL"},
+		{"dpdk-kmods-dkms", "dpdk-kmods", "PCLN"},
+		{"evdi-dkms", "evdi", "PC"},
+		{"librem-ec-acpi-dkms", "librem_ec_acpi", ""},
+		{"tp-smapi-dkms", "tp_smapi", "PCL"},
+		{"vpoll-dkms", "vpoll", "PCL"},
+	}
+	if os.Getenv("CI") != "true" {
+		return all
+	}
+	var some []archivePackage
+	for i := 0; i < len(all); i += 3 {
+		some = append(some, all[i])
+	}
+	return some
 }
 
 // headersOfAll installs the headers of four kernels; in CI, whose time is short,
@@ -49,13 +62,14 @@ func packages(t *testing.T, base *lab.Root) {
 	r := over(t, base)
 	kernels := headersOfAll(t, r)
 	var names []string
-	for _, p := range archivePackages {
+	list := archivePackages()
+	for _, p := range list {
 		names = append(names, p.name)
 	}
 	out := r.install(0, names...)
 	r.configured()
 	status := r.status()
-	for _, p := range archivePackages {
+	for _, p := range list {
 		for letter, kernel := range kernels {
 			want := strings.ContainsRune(p.kernels, letter)
 			got := false
@@ -68,8 +82,10 @@ func packages(t *testing.T, base *lab.Root) {
 		}
 	}
 	r.verified()
-	for _, failing := range []string{"tp_smapi/", "ddcci/", "evdi/"} {
-		wants(t, out.Stderr+out.Stdout, "dkms: "+failing)
+	for _, p := range list {
+		if p.kernels == "PC" || p.kernels == "PCL" { // not the newest
+			wants(t, out.Stderr+out.Stdout, "dkms: "+p.module+"/")
+		}
 	}
 	t.Logf("dkms status:\n%s", status)
 	t.Logf("what was told of failures:\n%s", hookLines(out))
