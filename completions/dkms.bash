@@ -3,17 +3,17 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list verify ready doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key hook"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
   case $1 in
-    add) echo "-m --module -v -k --kernelver -a --arch --force -c --archive --directive --rpm_safe_upgrade --dry-run" ;;
-    build) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --directive -j --dry-run --check-reproducible" ;;
-    install) echo "-m --module -v -k --kernelver -a --arch --force --force-version-override -c --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules --rpm_safe_upgrade -j --dry-run" ;;
-    uninstall) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --dry-run" ;;
-    unbuild) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --dry-run" ;;
-    remove) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --rpm_safe_upgrade --dry-run" ;;
+    add) echo "-m --module -v -k --kernelver -a --arch --force -c --archive --directive --rpm_safe_upgrade --dry-run --json" ;;
+    build) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --directive -j --dry-run --check-reproducible --json" ;;
+    install) echo "-m --module -v -k --kernelver -a --arch --force --force-version-override -c --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules --rpm_safe_upgrade -j --dry-run --json" ;;
+    uninstall) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --dry-run --json" ;;
+    unbuild) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --dry-run --json" ;;
+    remove) echo "-m --module -v -k --kernelver -a --arch --all --no-depmod --rpm_safe_upgrade --dry-run --json" ;;
     status) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     list) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     verify) echo "-m --module -v -k --kernelver -a --arch --json" ;;
@@ -25,15 +25,16 @@ _dkms_options() {
     cache) echo "--json" ;;
     key) echo "-k --kernelver -a --arch --dry-run --json" ;;
     config) echo "-m --module -v -k --kernelver -a --arch -c --config --kernelsourcedir --directive --json" ;;
-    autoinstall) echo "-m --module -v -k --kernelver -a --arch --force --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules -j --dry-run" ;;
-    match) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --templatekernel --directive --no-depmod -j --dry-run" ;;
+    autoinstall) echo "-m --module -v -k --kernelver -a --arch --force --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules -j --dry-run --json" ;;
+    match) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --templatekernel --directive --no-depmod -j --dry-run --json" ;;
     mktarball) echo "-m --module -v -k --kernelver -a --arch --all -c --archive --binaries-only --source-only --dry-run" ;;
-    ldtarball) echo "-k --kernelver -a --arch --force --archive --dry-run" ;;
+    ldtarball) echo "-k --kernelver -a --arch --force --archive --dry-run --json" ;;
     generate_mok) echo "" ;;
     kernel_preinst) echo "-k --kernelver -a --arch" ;;
     kernel_postinst) echo "-k --kernelver -a --arch" ;;
     kernel_prerm) echo "-k --kernelver -a --arch" ;;
-    autoload) echo "" ;;
+    autoload) echo "--json" ;;
+    metrics) echo "--output" ;;
     hook) echo "" ;;
     *) echo "--dkmstree --sourcetree --installtree --root --verbose -q --quiet --debug -V --version -h --help" ;;
   esac
@@ -134,7 +135,7 @@ _dkms() {
     hook)
       if [[ $prev == hook ]]; then _dkms_reply "${_dkms_hooks// /$'\n'}"; else _dkms_reply "$(_dkms_kernels "$modules")"; fi
       ;;
-    generate_mok | kernel_* | ready) ;;
+    generate_mok | kernel_* | ready | metrics) ;;
     *) _dkms_reply "$(_dkms_modules "$tree" pairs)" ;;
   esac
 } && complete -F _dkms dkms

@@ -45,13 +45,14 @@ func (e *Engine) Add(ctx context.Context, sel Selection, t plan.Target) error {
 	}
 	if e.DryRun {
 		fmt.Fprintf(e.Out, "  1 add       %s\n", id)
+		e.record(Result{Action: plan.Add.String(), Key: state.Key{ID: id}, Ending: Planned})
 		return nil
 	}
 	if e.Force && sel.ID.Module == "" && e.tree.Condition(id) == state.Added && e.arrived != id {
 		fmt.Fprintf(e.Out, "Module %s was added before, its source is now that of %s%s\n", id, sel.SourceDir, sel.Archive)
 		return nil
 	}
-	return e.addStep(ctx, id, t, e.Out, e.Err, true)
+	return e.addNow(ctx, id, t, true)
 }
 
 // resolve returns the module of a selection, bringing its source into the

@@ -153,7 +153,14 @@ func (e *Engine) begin(ctx context.Context, r *round) error {
 	if err := e.headersDue(ctx, r.auto, r.target); err != nil {
 		return err
 	}
+	for _, w := range r.auto.Unmet {
+		e.recordRefused(r.target.Key(w.ID), e.missingDepends(r.target.Key(w.ID), w.Depends))
+	}
+	for _, w := range r.auto.Deferred {
+		e.record(Result{Action: plan.Build.String(), Key: r.target.Key(w.ID), Ending: Waits, Why: "not in the DKMS tree: " + strings.Join(w.Depends, " ")})
+	}
 	for _, b := range r.auto.Bad {
+		e.recordRefused(r.target.Key(b.ID), confFailure(b.Err))
 		if !e.hooked {
 			continue
 		}
@@ -205,12 +212,19 @@ func (e *Engine) performRounds(ctx context.Context, due []*round) {
 // headersDue fails when something must be built and the kernel has no headers:
 // one message, not one per module.
 func (e *Engine) headersDue(ctx context.Context, a *plan.Auto, t plan.Target) error {
+	var f *Failure
 	for _, s := range a.Steps {
 		if s.Kind == plan.Refuse && s.Reason == plan.NoHeaders {
-			return e.noHeaders(ctx, t)
+			if f == nil {
+				f = e.noHeaders(ctx, t)
+			}
+			e.recordRefused(s.Key, f)
 		}
 	}
-	return nil
+	if f == nil {
+		return nil
+	}
+	return f
 }
 
 // summary tells what became of each module.

@@ -52,7 +52,7 @@ func (e *Engine) forEach(ctx context.Context, sel Selection, targets []plan.Targ
 		return err
 	}
 	if e.arrived == id && id.Module != "" {
-		if err := e.addStep(ctx, id, targets[0], e.Out, e.Err, false); err != nil {
+		if err := e.addNow(ctx, id, targets[0], false); err != nil {
 			return err
 		}
 	}

@@ -94,6 +94,7 @@ type Engine struct {
 	arrived state.ID
 
 	mu         sync.Mutex
+	became     []Result
 	kernels    map[plan.Target]kernel.Kernel
 	abis       map[plan.Target]*abi.Kernel
 	identities map[plan.Target]kernel.Identity

@@ -110,7 +110,7 @@ func (e *Engine) keepFailure(key state.Key, f *Failure) error {
 	o := state.Outcome{
 		Module: key.Module, Version: key.Version, Kernel: key.Kernel, Arch: key.Arch,
 		State: state.OutcomeFailed, Required: e.policyFor(context.Background(), key.ID, t) == conf.Required, When: time.Now(),
-		Code: e.Code(f), Error: f.headline(), Hints: e.lasting(key, f.Hint), Inputs: inputs, Class: string(f.class()),
+		Code: e.Code(f), Reason: f.Reason.String(), Error: f.headline(), Hints: e.lasting(key, f.Hint), Inputs: inputs, Class: string(f.class()),
 	}
 	if f.Diagnosis != nil {
 		o.File, o.Line = f.Diagnosis.File, f.Diagnosis.Line
@@ -164,6 +164,7 @@ func (e *Engine) keepWaiting(ctx context.Context, t plan.Target, ids []state.ID,
 		if err != nil {
 			return fail(NotWritable, err)
 		}
+		e.record(Result{Action: plan.Build.String(), Key: key, Ending: Waits, Why: "waiting: " + what})
 	}
 	return nil
 }

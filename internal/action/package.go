@@ -145,7 +145,7 @@ func (e *Engine) registerPackage(ctx context.Context, a packageArgs, t plan.Targ
 	}
 	source := e.tree.Source(a.ID)
 	if c := e.tree.Condition(a.ID); c == state.Absent || c == state.Hidden || e.arrived == a.ID {
-		return e.addStep(ctx, a.ID, t, e.Out, e.Err, false)
+		return e.addNow(ctx, a.ID, t, false)
 	}
 	if fi, err := os.Stat(source); err != nil || !fi.IsDir() {
 		return e.requireSound(a.ID)

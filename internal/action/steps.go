@@ -127,6 +127,7 @@ func (e *Engine) rehearse(ctx context.Context, p *plan.Plan, f *plan.Facts) []er
 			outcomes[i] = w.refuse(ctx, s)
 		}
 	}
+	w.recordPlan(p, outcomes)
 	return outcomes
 }
 
@@ -214,6 +215,7 @@ func (w *performance) ended(s plan.Step, err error) {
 	}
 	w.leave(s.Group)
 	w.outcomes[s.N-1] = err
+	w.recordStep(s, err)
 	if p := w.partOf[s.N-1]; p != nil {
 		p.left--
 		w.endPart(p)
@@ -319,7 +321,7 @@ func (w *performance) refuse(ctx context.Context, s plan.Step) error {
 	return failf(Internal, "%s was refused: %v", id, s.Detail)
 }
 
-func (w *performance) missingDepends(k state.Key, missing []string) *Failure {
+func (e *Engine) missingDepends(k state.Key, missing []string) *Failure {
 	return failf(MissingDepends, "%s needs other modules to be installed first for kernel %s: %s", k.ID, k.Kernel, strings.Join(missing, " ")).
 		hint("Install them, or go without by --force.")
 }

@@ -133,7 +133,7 @@ func (e *Engine) LoadTarball(ctx context.Context, archive string, t plan.Target)
 	if e.DryRun || e.tree.Condition(id) == state.Added && e.arrived != id {
 		return nil
 	}
-	return e.addStep(ctx, id, t, e.Out, e.Err, true)
+	return e.addNow(ctx, id, t, true)
 }
 
 // unpack brings the source and the results of an archive into the trees. A

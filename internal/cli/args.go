@@ -21,7 +21,7 @@ type args struct {
 	conf, kconfig, ksource, template string
 	archive, sourceDir               string
 	dkmsTree, sourceTree, insTree    string
-	root, jobs                       string
+	root, jobs, output               string
 	set                              map[string]bool
 	old                              []string
 	odd                              []string
@@ -103,7 +103,7 @@ func (a *args) option(o Option, value string) {
 	targets := map[string]*string{
 		"-v": &a.version, "-c": &a.conf, "--config": &a.kconfig, "--kernelsourcedir": &a.ksource,
 		"--templatekernel": &a.template, "--archive": &a.archive, "--dkmstree": &a.dkmsTree,
-		"--sourcetree": &a.sourceTree, "--installtree": &a.insTree, "--root": &a.root, "-j": &a.jobs,
+		"--sourcetree": &a.sourceTree, "--installtree": &a.insTree, "--root": &a.root, "-j": &a.jobs, "--output": &a.output,
 	}
 	name := o.Name()
 	switch {

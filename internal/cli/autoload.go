@@ -5,14 +5,26 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"dkms-go/internal/state"
 )
 
+// AutoloadSchema names the form of `autoload status --json`.
+const AutoloadSchema = "dkms-autoload/1"
+
+type autoloadDocument struct {
+	Schema  string   `json:"schema"`
+	Module  string   `json:"module"`
+	On      bool     `json:"on"`
+	Objects []string `json:"objects"`
+}
+
 // autoloadVerb switches the loading of a module at boot on or off, or tells.
 func autoloadVerb(ctx context.Context, c *command) error {
-	words := c.args.rest
+	asJSON := c.args.has("--json") || slices.Contains(c.args.rest, "--json")
+	words := slices.DeleteFunc(slices.Clone(c.args.rest), func(w string) bool { return w == "--json" })
 	if len(words) != 2 {
 		return usageError("autoload needs on, off or status, and a module")
 	}
@@ -25,6 +37,9 @@ func autoloadVerb(ctx context.Context, c *command) error {
 		objects, on, err := c.engine.AutoloadState(id)
 		if err != nil {
 			return err
+		}
+		if asJSON {
+			return printJSON(c.io.Out, autoloadDocument{AutoloadSchema, module, on, list0(objects)})
 		}
 		if !on {
 			_, err = fmt.Fprintf(c.io.Out, "%s: off\n", module)

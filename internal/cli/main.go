@@ -60,11 +60,16 @@ func Main(ctx context.Context, words []string, stdio Stdio) int {
 	if err == nil {
 		err = dispatch(ctx, a, words, stdio)
 	}
+	return finish(settle(ctx, err), stdio)
+}
+
+// settle makes whatever a signal has led to its failure.
+func settle(ctx context.Context, err error) error {
 	var f *action.Failure
 	if err != nil && ctx.Err() != nil && !(errors.As(err, &f) && f.Reason == action.Interrupted) {
-		err = &action.Failure{Reason: action.Interrupted, Err: context.Cause(ctx)}
+		return &action.Failure{Reason: action.Interrupted, Err: context.Cause(ctx)}
 	}
-	return finish(err, stdio)
+	return err
 }
 
 // innerCode is the exit code of a run in another root, which has said all.
@@ -75,7 +80,6 @@ func (c innerCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 // finish shows an error that was not shown yet and returns its exit code.
 func finish(err error, stdio Stdio) int {
 	var u *usage
-	var f *action.Failure
 	var inner innerCode
 	switch {
 	case err == nil:
@@ -87,13 +91,21 @@ func finish(err error, stdio Stdio) int {
 	case errors.As(err, &u):
 		fmt.Fprintf(stdio.Err, "\nError! %s\nSee `dkms --help`.\n", sentence(u.text))
 		return u.code
-	case !errors.As(err, &f):
-		f = &action.Failure{Reason: action.Internal, Err: err}
 	}
+	f := asFailure(err)
 	if !f.Said {
 		explain(stdio.Err, f)
 	}
 	return code(f)
+}
+
+// asFailure returns the failure that an error is.
+func asFailure(err error) *action.Failure {
+	var f *action.Failure
+	if !errors.As(err, &f) {
+		f = &action.Failure{Reason: action.Internal, Err: err}
+	}
+	return f
 }
 
 func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
@@ -114,9 +126,6 @@ func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
 	}
 	if _, inside := altroot.Active(stdio.Environ); a.root != "" && !inside {
 		return enter(ctx, a.root, words, stdio)
-	}
-	if a.missing != "" && a.module == "" && verb.Name != "ldtarball" && verb.Name != "log" {
-		return &action.Failure{Reason: action.NoModule, Err: fmt.Errorf("%s is neither a directory with a dkms.conf nor an archive", a.missing)}
 	}
 	return perform(ctx, &command{args: a, verb: verb, io: stdio})
 }
@@ -171,9 +180,20 @@ func VersionString(version string) string {
 	return "dkms-" + Compatible + "+go" + version
 }
 
-// perform sets the engine up and runs the action.
+// perform runs the action.
 func perform(ctx context.Context, c *command) error {
+	if c.verb.Result && c.args.has("--json") {
+		return reported(ctx, c)
+	}
+	return carryOut(ctx, c)
+}
+
+// carryOut sets the engine up and runs the action.
+func carryOut(ctx context.Context, c *command) error {
 	a := c.args
+	if a.missing != "" && a.module == "" && c.verb.Name != "ldtarball" && c.verb.Name != "log" {
+		return &action.Failure{Reason: action.NoModule, Err: fmt.Errorf("%s is neither a directory with a dkms.conf nor an archive", a.missing)}
+	}
 	if err := c.countKernels(); err != nil {
 		return err
 	}
@@ -192,7 +212,7 @@ func perform(ctx context.Context, c *command) error {
 		a.kernels, c.targets = nil, []plan.Target{}
 		return c.verb.run(ctx, c)
 	}
-	if !a.has("--json") {
+	if !a.has("--json") || c.verb.Result {
 		for _, d := range a.directives {
 			name, value, _ := strings.Cut(d, "=")
 			fmt.Fprintf(c.io.Out, "DIRECTIVE: %s=\"%s\"\n", name, value)

@@ -15,11 +15,11 @@ import (
 	"dkms-go/internal/host"
 )
 
-// What status, list, verify, ready, doctor, lint and log read of dkms's own executes
+// What status, list, verify, ready, doctor, lint, log and metrics read of dkms's own executes
 // nothing, framework.conf included.
 func TestReadOnlyVerbsRunNoCommands(t *testing.T) {
 	for _, v := range Verbs() {
-		if want := slices.Contains([]string{"status", "list", "verify", "ready", "doctor", "lint", "log"}, v.Name); v.ReadOnly != want {
+		if want := slices.Contains([]string{"status", "list", "verify", "ready", "doctor", "lint", "log", "metrics"}, v.Name); v.ReadOnly != want {
 			t.Errorf("%s: ReadOnly is %v", v.Name, v.ReadOnly)
 		}
 	}

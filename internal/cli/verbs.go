@@ -28,6 +28,9 @@ type Verb struct {
 	Words bool
 	// Raw says that all words behind the action are its own, options too.
 	Raw bool
+	// Result says that it changes something, and prints with --json what became of
+	// its steps.
+	Result bool
 	// Codes are reasons of failure that are typical of it.
 	Codes []action.Reason
 	// More is further text of its help.
@@ -41,7 +44,7 @@ var commonOptions = []string{"--root", "--dkmstree", "--sourcetree", "--installt
 var (
 	selectOptions = []string{"--module", "-v"}
 	kernelOptions = []string{"--kernelver", "--arch"}
-	buildOptions  = []string{"-c", "--config", "--kernelsourcedir", "--directive", "-j", "--force", "--dry-run"}
+	buildOptions  = []string{"-c", "--config", "--kernelsourcedir", "--directive", "-j", "--force", "--dry-run", "--json"}
 )
 
 func with(lists ...[]string) []string {
@@ -61,37 +64,37 @@ var buildCodes = []action.Reason{
 // verbTable lists the actions in the order of the help.
 var verbTable = []Verb{
 	{
-		Name: "add", Kernelless: true, Usage: "<module>/<version> | <directory> | <archive>", Help: "register a module whose source is in the source tree, or bring it there",
-		Options: with(selectOptions, kernelOptions, []string{"-c", "--directive", "--archive", "--force", "--rpm_safe_upgrade", "--dry-run"}),
+		Name: "add", Result: true, Kernelless: true, Usage: "<module>/<version> | <directory> | <archive>", Help: "register a module whose source is in the source tree, or bring it there",
+		Options: with(selectOptions, kernelOptions, []string{"-c", "--directive", "--archive", "--force", "--rpm_safe_upgrade", "--dry-run", "--json"}),
 		Codes:   []action.Reason{action.NoModule, action.NotWritable, action.NoSourceDir, action.AlreadyAdded, action.NoConf, action.NoAll, action.BadArchive, action.BadConf, action.NotSourceTree, action.HookFailed},
 		run:     func(ctx context.Context, c *command) error { return c.engine.Add(ctx, c.selection(), c.targets[0]) },
 	},
 	{
-		Name: "build", Usage: "<module>/<version> [-k <kernel>]...", Help: "compile a module for one or more kernels, adding it if needed",
+		Name: "build", Result: true, Usage: "<module>/<version> [-k <kernel>]...", Help: "compile a module for one or more kernels, adding it if needed",
 		Options: with(selectOptions, kernelOptions, buildOptions, []string{"--check-reproducible"}), Codes: append(buildCodes[:len(buildCodes):len(buildCodes)], action.NotReproducible),
 		run: func(ctx context.Context, c *command) error { return c.engine.Build(ctx, c.selection(), c.targets) },
 	},
 	{
-		Name: "install", Usage: "<module>/<version> [-k <kernel>]...", Help: "install a module for one or more kernels, building it if needed",
+		Name: "install", Result: true, Usage: "<module>/<version> [-k <kernel>]...", Help: "install a module for one or more kernels, building it if needed",
 		Options: with(selectOptions, kernelOptions, buildOptions, []string{"--force-version-override", "--no-depmod", "--modprobe-on-install", "--symlink-modules", "--rpm_safe_upgrade"}),
 		Codes:   append(buildCodes[:len(buildCodes):len(buildCodes)], action.NotRoot, action.InstallFailed, action.IndexFailed, action.InitramfsFailed, action.PreInstallFailed),
 		run:     func(ctx context.Context, c *command) error { return c.engine.Install(ctx, c.selection(), c.targets) },
 	},
 	{
-		Name: "uninstall", Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "take a module out of kernels' trees; it stays built", All: true,
-		Options: with(selectOptions, kernelOptions, []string{"--all", "--no-depmod", "--dry-run"}),
+		Name: "uninstall", Result: true, Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "take a module out of kernels' trees; it stays built", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--all", "--no-depmod", "--dry-run", "--json"}),
 		Codes:   []action.Reason{action.NoModule, action.NotRoot, action.NotAdded, action.BrokenModule, action.BadConf},
 		run:     back(plan.ToBuilt),
 	},
 	{
-		Name: "unbuild", Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "delete what was built for kernels; the module stays added", All: true,
-		Options: with(selectOptions, kernelOptions, []string{"--all", "--no-depmod", "--dry-run"}),
+		Name: "unbuild", Result: true, Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "delete what was built for kernels; the module stays added", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--all", "--no-depmod", "--dry-run", "--json"}),
 		Codes:   []action.Reason{action.NoModule, action.NotWritable, action.NotAdded, action.BrokenModule, action.BadConf},
 		run:     back(plan.ToAdded),
 	},
 	{
-		Name: "remove", Kernelless: true, Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "undo everything for kernels, and the registration once no kernel is left", All: true,
-		Options: with(selectOptions, kernelOptions, []string{"--all", "--no-depmod", "--rpm_safe_upgrade", "--dry-run"}),
+		Name: "remove", Result: true, Kernelless: true, Usage: "<module>/<version> [-k <kernel>]... | --all", Help: "undo everything for kernels, and the registration once no kernel is left", All: true,
+		Options: with(selectOptions, kernelOptions, []string{"--all", "--no-depmod", "--rpm_safe_upgrade", "--dry-run", "--json"}),
 		Codes:   []action.Reason{action.NoModule, action.NotWritable, action.NotAdded, action.BrokenModule, action.BadConf},
 		run:     back(plan.ToNothing),
 	},
@@ -142,7 +145,7 @@ var verbTable = []Verb{
 		run:   config,
 	},
 	{
-		Name: "autoinstall", Kernelless: true, Usage: "[<module>[/<version>]] [-k <kernel>]", Help: "install, for one kernel, all modules that ask for it, dependencies first", One: true,
+		Name: "autoinstall", Result: true, Kernelless: true, Usage: "[<module>[/<version>]] [-k <kernel>]", Help: "install, for one kernel, all modules that ask for it, dependencies first", One: true,
 		Options: with(selectOptions, kernelOptions, buildOptions[1:], []string{"--no-depmod", "--modprobe-on-install", "--symlink-modules"}),
 		Codes:   []action.Reason{action.NotRoot, action.OneKernel, action.NoAll, action.AutoinstallFailed, action.NotAdded, action.UnknownModule, action.NoHeaders},
 		run: func(ctx context.Context, c *command) error {
@@ -150,7 +153,7 @@ var verbTable = []Verb{
 		},
 	},
 	{
-		Name: "match", Usage: "--templatekernel <kernel> [-k <kernel>] [<module>]", Help: "install for a kernel what is installed for another", One: true,
+		Name: "match", Result: true, Usage: "--templatekernel <kernel> [-k <kernel>] [<module>]", Help: "install for a kernel what is installed for another", One: true,
 		Options: with(selectOptions, kernelOptions, buildOptions, []string{"--templatekernel", "--no-depmod"}),
 		Codes:   []action.Reason{action.NotRoot, action.NoTemplate, action.SameKernel, action.UnknownModule, action.OneKernel, action.NoAll, action.NoHeaders},
 		run: func(ctx context.Context, c *command) error {
@@ -168,8 +171,8 @@ var verbTable = []Verb{
 		},
 	},
 	{
-		Name: "ldtarball", Kernelless: true, Usage: "<archive>", Help: "add a module from an archive, with what is built in it",
-		Options: with(kernelOptions, []string{"--archive", "--force", "--dry-run"}),
+		Name: "ldtarball", Result: true, Kernelless: true, Usage: "<archive>", Help: "add a module from an archive, with what is built in it",
+		Options: with(kernelOptions, []string{"--archive", "--force", "--dry-run", "--json"}),
 		Codes:   []action.Reason{action.NotRoot, action.NoStub, action.NoArchive, action.NoConfInArchive, action.BadArchive, action.AlreadyLoaded, action.BadConf},
 		run: func(ctx context.Context, c *command) error {
 			return c.engine.LoadTarball(ctx, c.args.archiveName(), c.targets[0])
@@ -197,8 +200,9 @@ var verbTable = []Verb{
 	},
 	{
 		Name: "autoload", Raw: true, Kernelless: true, Usage: "on|off|status <module>[/<version>]", Help: "load a module's objects at boot, or not",
-		Codes: []action.Reason{action.NotRoot, action.NotWritable, action.NotAdded, action.NoConf, action.BadConf},
-		run:   autoloadVerb,
+		Options: []string{"--json"},
+		Codes:   []action.Reason{action.NotRoot, action.NotWritable, action.NotAdded, action.NoConf, action.BadConf},
+		run:     autoloadVerb,
 	},
 	{
 		Name: "cache", Words: true, Kernelless: true, Usage: "stats|clean", Help: "show or remove what is kept between builds",
@@ -209,6 +213,11 @@ var verbTable = []Verb{
 		Name: "key", Words: true, Kernelless: true, Usage: "status|generate|enrol [-k <kernel>]", Help: "tell of the signing key whether the kernel trusts it, make it, or enrol it",
 		Options: with(kernelOptions, []string{"--json", "--dry-run"}), Codes: []action.Reason{action.NotRoot, action.NotWritable, action.KeyFailed, action.BadConf, action.EmptyKernel, action.NotTrusted},
 		run: keyVerb,
+	},
+	{
+		Name: "metrics", ReadOnly: true, Words: true, Kernelless: true, Usage: "[--output <file>]", Help: "print how modules stand as metrics of Prometheus",
+		Options: []string{"--output"}, Codes: []action.Reason{action.NotWritable},
+		run: metricsVerb,
 	},
 	{
 		Name: "hook", Raw: true, Kernelless: true, Usage: "<name> [<argument>]...", Help: "do the work of a package manager's hook", More: hookHelp,

@@ -101,6 +101,8 @@ type Paths struct {
 	// MkinitcpioConf and the *.conf files in MkinitcpioConfDir are
 	// mkinitcpio.conf(5); MkinitcpioPresets has one file per kernel package.
 	MkinitcpioConf, MkinitcpioConfDir, MkinitcpioPresets string
+	// JournalSocket takes entries for the systemd journal; without it none are sent.
+	JournalSocket string
 	// WeakModules and WeakModulesSUSE are the helpers of those families.
 	WeakModules, WeakModulesSUSE string
 }
@@ -126,6 +128,7 @@ func Default() Paths {
 		Proc:                "/proc",
 		Cgroup:              "/sys/fs/cgroup",
 		SysDevices:          "/sys/devices",
+		JournalSocket:       "/run/systemd/journal/socket",
 		Apport:              "/usr/share/apport/apport",
 		ApportHook:          "/usr/share/apport/package-hooks/dkms_packages.py",
 		DepmodDirs:          []string{"/etc/depmod.d", "/run/depmod.d", "/usr/local/lib/depmod.d", "/lib/depmod.d"},

@@ -50,8 +50,9 @@ type Outcome struct {
 	// Required tells what the failure means to a package manager.
 	Required bool      `json:"required"`
 	When     time.Time `json:"when"`
-	// Code is the exit code that the failure has by itself.
-	Code int `json:"code,omitempty"`
+	// Code is the exit code that the failure has by itself, Reason its word.
+	Code   int    `json:"code,omitempty"`
+	Reason string `json:"reason,omitempty"`
 	// Error is the first error, one line; Hints are what to do next.
 	Error string   `json:"error"`
 	Hints []string `json:"hints,omitempty"`

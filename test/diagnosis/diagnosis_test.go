@@ -151,6 +151,7 @@ func ask(t *testing.T, root *lab.Root, name string, log []byte) said {
 	if err := json.Unmarshal([]byte(r.Stdout), &s); err != nil || r.Code != 0 {
 		t.Fatalf("%s: %v\n%s%s", name, err, r.Stdout, r.Stderr)
 	}
+	lab.CheckJSON(t, r.Stdout)
 	return s
 }
 

@@ -44,6 +44,7 @@ func (r root) doctor(args ...string) []row {
 	if err := json.Unmarshal([]byte(res.Stdout), &doc); err != nil {
 		r.t.Fatalf("doctor %q: exit code %d: %v\n%s%s", args, res.Code, err, res.Stdout, res.Stderr)
 	}
+	lab.CheckJSON(r.t, res.Stdout)
 	code := 0
 	for _, f := range doc.Findings {
 		code = max(code, map[string]int{"note": 0, "warning": 27, "error": 28}[f.Severity])

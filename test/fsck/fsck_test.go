@@ -145,6 +145,7 @@ func (w world) fsck(code int, args ...string) report {
 	if err := json.Unmarshal([]byte(res.Stdout), &r); err != nil || r.Schema != "dkms-fsck/1" {
 		w.Fatalf("fsck %q: %v\n%s", args, err, res.Stdout)
 	}
+	lab.CheckJSON(w, res.Stdout)
 	return r
 }
 

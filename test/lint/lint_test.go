@@ -26,6 +26,7 @@ func lint(t *testing.T, dir string) (report, int) {
 	if err := json.Unmarshal([]byte(res.Stdout), &r); err != nil || r.Schema != "dkms-lint/1" || r.Directory != dir {
 		t.Fatalf("%v\n%s%s", err, res.Stdout, res.Stderr)
 	}
+	lab.CheckJSON(t, res.Stdout)
 	return r, res.Code
 }
 

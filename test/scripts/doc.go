@@ -21,7 +21,9 @@
 // package has in /usr/lib/dkms is there, except with the peer. In patterns
 // ${K@R} is $K, quoted.
 //
-//	dkms CODE ARG...          runs dkms in the root; it must exit with CODE
+//	dkms CODE ARG...          runs dkms in the root; it must exit with CODE, and
+//	                          what it prints with --json must be as docs/schema
+//	                          says
 //	works ARG...              runs dkms; exit code 0, nothing on stderr
 //	fails CODE ARG...         runs dkms; an error on stderr, none on stdout
 //	traced ARG...             runs dkms, which starts no compiler nor make
@@ -42,6 +44,12 @@
 //	                          files are as they say: see progress_test.go
 //	silent                    the last command wrote nothing at all
 //	quiet                     the last command wrote nothing to stderr
+//	metrics                   the last stdout is what promtool check metrics
+//	                          takes
+//	listen                    listens in the place of the systemd journal
+//	entry FIELD=VALUE...      the next entry of the journal has the fields; one
+//	                          without a value is absent
+//	noentry                   there is no further entry
 //	log PATH FILE             a log is FILE, apart from times and make's output
 //	link PATH TARGET          PATH in the root is a link to TARGET
 //	modinfo FIELD PATH VALUE  compares a field of an object

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,8 @@ type machine struct {
 	root          string
 	kernel, newer string
 	before        map[string]string // of snapshot
+	schemas       *lab.Schemas      // of what is printed as JSON; nil with the peer
+	journal       *net.UnixConn     // listens in the place of the systemd journal
 
 	stdout, stderr string // of the last command
 }
@@ -46,6 +49,7 @@ func (m *machine) commands() map[string]command {
 		"log": m.log, "link": m.link, "modinfo": m.modinfo, "signed": m.signed, "unsigned": m.unsigned,
 		"adds": m.adds, "installs": m.installs, "uninstalls": m.uninstalls, "skips": m.skips, "deletes": m.deletes,
 		"attempts": m.attempts, "outcome": m.outcome,
+		"metrics": m.metrics, "listen": m.listen, "entry": m.entry, "noentry": m.noentry,
 		"works": m.works, "fails": m.fails, "traced": m.traced,
 		"interrupt": m.interrupt, "idle": m.idle,
 		"source": m.source, "put": m.put, "clean": m.clean, "snapshot": m.snapshot, "unchanged": m.unchanged,
@@ -66,7 +70,13 @@ var progressDots = regexp.MustCompile(`\.{4,}`)
 
 // chroot runs a command in the root and returns its exit status.
 func (m *machine) chroot(ts *testscript.TestScript, name string, args ...string) int {
-	return m.exec(ts, "env", m.entering(name, args)...)
+	code := m.exec(ts, "env", m.entering(name, args)...)
+	if name == "dkms" && slices.Contains(args, "--json") && m.stdout != "" && m.schemas != nil {
+		if err := m.schemas.Check([]byte(m.stdout)); err != nil {
+			ts.Fatalf("what dkms %s prints is not what docs/schema promises: %v", strings.Join(args, " "), err)
+		}
+	}
+	return code
 }
 
 // entering returns the arguments of env(1) that run a command in the root.

@@ -89,6 +89,7 @@ func runScript(t *testing.T, root *lab.Root, file string, samples []sample) {
 		t.Fatal(err)
 	}
 	if peer == "" {
+		m.schemas = lab.JSONSchemas(t)
 		root.AddBinary()
 		lab.MustExec(t, "cp", "-a", filepath.Join(lab.Repo(t), "packaging", "tree", "all", "usr", "lib", "dkms"), root.Path("usr", "lib"))
 	}
