@@ -136,7 +136,7 @@ func rights() []attack {
 		{name: "user-namespace", do: "/hostile/attack userns"},
 		{name: "unshare", do: "unshare -Urm sh -c 'mount -o remount,rw,bind / && touch /etc/hostile-mark'", inside: true},
 		{name: "set-id-left", do: "cp /bin/true left; chmod 6755 left || chmod 2755 left; exit 1", inside: true},
-		{name: "set-user-id-lent", do: "cp /hostile/attack lent; chmod 4755 lent; sleep 1", command: withBorrower},
+		{name: "set-user-id-lent", do: "cp /hostile/lent .; chmod 4755 lent; sleep 1", command: withBorrower},
 		{name: "modprobe", do: "insmod prebuilt"},
 	}
 	for name, path := range map[string]string{
@@ -151,7 +151,7 @@ func rights() []attack {
 // withBorrower has a user outside wait for a program that makes him the one who
 // builds.
 const withBorrower = `setpriv --reuid 1000 --regid 1000 --clear-groups bash -c '
-while :; do for f in /var/lib/dkms/*/*/*/lent /var/lib/dkms/*/*/.*/lent; do [ ! -x "$f" ] || "$f" lent /tmp/hostile-mark; done; sleep 0.05; done' 2>/dev/null &
+while :; do for f in /var/lib/dkms/*/*/*/lent /var/lib/dkms/*/*/.*/lent; do [ ! -x "$f" ] || "$f" /tmp/hostile-mark; done; sleep 0.05; done' 2>/dev/null &
 borrower=$!
 dkms build MODULE -k KERNEL
 code=$?

@@ -74,6 +74,8 @@ gcc -O1 -w -static -o attack attack.c
 install -m 4755 attack /usr/local/bin/rootme.real
 printf '#include <unistd.h>\nint main(void) { setuid(0); return execl("/hostile/attack", "attack", "root", NULL); }\n' >rootme.c
 gcc -o /usr/local/bin/rootme rootme.c && chmod 4755 /usr/local/bin/rootme && rm /usr/local/bin/rootme.real
+printf '#include <fcntl.h>\n#include <unistd.h>\nint main(int n, char **path) { return geteuid() == getuid() || creat(path[1], 0644) < 0; }\n' >lent.c
+gcc -o lent lent.c
 openssl req -new -x509 -newkey rsa:2048 -keyout mok.key -outform DER -out mok.pub -nodes -days 9 -subj /CN=hostile/ -addext extendedKeyUsage=codeSigning 2>/dev/null
 make -s -C /lib/modules/$(cat kernel)/build M=/hostile/good modules`)
 	return w
@@ -239,6 +241,7 @@ func (w *world) unconfined(t *testing.T) {
 		tried++
 		if o := w.play(t, a); o.success != "" {
 			succeeded++
+			t.Logf("%s: %s", a.name, o.success)
 		} else {
 			t.Logf("%s fails unconfined too:\n%s", a.name, o.out)
 		}
