@@ -111,7 +111,7 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 		w.weak[kernel].Tell(ctx, e.baseEnv(), e.Out, e.Err)
 	}
 	w.table(p, outcomes)
-	if p.Counts(plan.Install) > 0 {
+	if p.Counts(plan.Install) > 0 && e.trial == nil {
 		e.remindOfKey()
 	}
 	return outcomes, interrupted(ctx, outcomes)
@@ -237,6 +237,7 @@ func (w *performance) step(ctx context.Context, s plan.Step) error {
 	err := w.do(ctx, s, line, out, errw)
 	line.End()
 	w.took[s.N-1] = time.Since(begun)
+	w.trial.saw(s, w.took[s.N-1], err)
 	if err == nil {
 		w.account(s, nil, errw)
 		return nil
@@ -319,7 +320,7 @@ func (w *performance) refuse(ctx context.Context, s plan.Step) error {
 	return failf(Internal, "%s was refused: %v", id, s.Detail)
 }
 
-func (w *performance) missingDepends(k state.Key, missing []string) *Failure {
+func (e *Engine) missingDepends(k state.Key, missing []string) *Failure {
 	return failf(MissingDepends, "%s needs other modules to be installed first for kernel %s: %s", k.ID, k.Kernel, strings.Join(missing, " ")).
 		hint("Install them, or go without by --force.")
 }
