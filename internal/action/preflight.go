@@ -195,7 +195,7 @@ func beside(all, ids []state.ID) []state.ID {
 func (e *Engine) enlist(ctx context.Context, a *Aside, dirs []string) ([]state.ID, error) {
 	var ids []state.ID
 	for _, dir := range dirs {
-		id, err := e.identifyDir(ctx, dir, a.Targets[0])
+		id, err := e.identify(ctx, filepath.Join(dir, "dkms.conf"), a.Targets[0])
 		if err != nil {
 			return nil, err
 		}
@@ -208,15 +208,6 @@ func (e *Engine) enlist(ctx context.Context, a *Aside, dirs []string) ([]state.I
 		ids = append(ids, id)
 	}
 	return ids, nil
-}
-
-// identifyDir returns the module whose source a directory has.
-func (e *Engine) identifyDir(ctx context.Context, dir string, t plan.Target) (state.ID, error) {
-	file := filepath.Join(dir, "dkms.conf")
-	if fi, err := os.Stat(file); err != nil || !fi.Mode().IsRegular() {
-		return state.ID{}, failf(NotSourceTree, "%s has no dkms.conf", dir).hint("Name the directory of a module's source: dkms matrix <directory>")
-	}
-	return e.identify(ctx, file, t)
 }
 
 // bring makes a module of the private tree of a directory.

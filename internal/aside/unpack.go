@@ -4,6 +4,7 @@ package aside
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -20,10 +21,56 @@ import (
 	"dkms-go/internal/run"
 )
 
+// unpacker unpacks the packages of one place. What it has written it knows, and the
+// directory that it last wrote to it holds open: there are 13,000 files in a kernel's
+// headers, most beside each other.
+type unpacker struct {
+	root *os.Root
+	left limits
+	seen map[string]bool
+	path string   // of dir
+	dir  *os.Root // nil for none
+}
+
 // limits bound what packages may have, all together.
 type limits struct {
 	entries int
 	bytes   int64
+}
+
+func newUnpacker(dir string, left limits) (*unpacker, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &unpacker{root: root, left: left, seen: map[string]bool{}}, nil
+}
+
+func (u *unpacker) close() {
+	if u.dir != nil {
+		u.dir.Close()
+	}
+	u.root.Close()
+}
+
+// beside returns the directory of a name, which is made if it is missing, and the
+// name in it.
+func (u *unpacker) beside(name string) (dir *os.Root, base string, err error) {
+	parent, base := path.Dir(name), path.Base(name)
+	if u.dir != nil && u.path == parent {
+		return u.dir, base, nil
+	}
+	if err := u.root.MkdirAll(parent, 0o755); err != nil {
+		return nil, "", err
+	}
+	if dir, err = u.root.OpenRoot(parent); err != nil {
+		return nil, "", err
+	}
+	if u.dir != nil {
+		u.dir.Close()
+	}
+	u.dir, u.path = dir, parent
+	return dir, base, nil
 }
 
 // ErrTooBig says that packages have more than headers of kernels have.
@@ -36,52 +83,55 @@ var ErrTooBig = errors.New("it has more files, or larger ones, than headers of k
 // Owners are not applied, and setuid bits are dropped. All packages together may have
 // 400,000 entries and 4 GiB.
 func (p *Place) Unpack(ctx context.Context, env []string, list []Package) error {
-	left := limits{entries: 400_000, bytes: 4 << 30}
 	for _, name := range []string{Modules, Source, Library} {
 		if err := os.MkdirAll(p.Path(name), 0o755); err != nil {
 			return fmt.Errorf("unpacking packages: %w", err)
 		}
 	}
-	root, err := os.OpenRoot(p.Dir)
+	u, err := newUnpacker(p.Dir, limits{entries: 400_000, bytes: 4 << 30})
 	if err != nil {
 		return fmt.Errorf("unpacking packages: %w", err)
 	}
-	defer root.Close()
+	defer u.close()
 	for _, pkg := range list {
-		if err := unpackFile(ctx, env, root, pkg.File, &left); err != nil {
+		if err := u.file(ctx, env, pkg.File); err != nil {
 			return fmt.Errorf("unpacking %q: %w", pkg.File, err)
 		}
 	}
 	return nil
 }
 
-// unpackFile has dpkg-deb(1) write the files of a package as a tar archive.
-func unpackFile(ctx context.Context, env []string, root *os.Root, file string, left *limits) error {
+// file has dpkg-deb(1) write the files of a package as a tar archive.
+func (u *unpacker) file(ctx context.Context, env []string, file string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r, w := io.Pipe()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	ended := make(chan error, 1)
 	go func() {
 		err := run.Cmd{Argv: []string{"dpkg-deb", "--fsys-tarfile", file}, Env: env, Stdout: w}.Run(ctx)
-		w.CloseWithError(err)
+		w.Close()
 		ended <- err
 	}()
-	err := unpack(root, r, left)
-	if err == nil {
-		_, err = io.Copy(io.Discard, r) // what pads the archive
+	in := bufio.NewReaderSize(r, 1<<18)
+	if err = u.unpack(in); err == nil {
+		_, err = io.Copy(io.Discard, in) // what pads the archive
 	}
 	if err != nil {
 		cancel()
+		r.Close()
 	}
-	r.CloseWithError(err)
-	if failed := <-ended; err == nil {
-		err = failed
+	if failed := <-ended; failed != nil && (err == nil || errors.Is(err, io.ErrUnexpectedEOF)) {
+		return failed
 	}
 	return err
 }
 
 // unpack writes the entries of a tar archive that are wanted.
-func unpack(root *os.Root, r io.Reader, left *limits) error {
+func (u *unpacker) unpack(r io.Reader) error {
 	t := tar.NewReader(r)
 	for {
 		h, err := t.Next()
@@ -91,11 +141,11 @@ func unpack(root *os.Root, r io.Reader, left *limits) error {
 		if err != nil {
 			return fmt.Errorf("reading the archive: %w", err)
 		}
-		if left.entries--; left.entries < 0 {
+		if u.left.entries--; u.left.entries < 0 {
 			return ErrTooBig
 		}
 		if name := placeOf(h.Name); name != "" {
-			if err := entry(root, name, h, t, left); err != nil {
+			if err := u.entry(name, h, t); err != nil {
 				return fmt.Errorf("the entry %q: %w", h.Name, err)
 			}
 		}
@@ -121,40 +171,44 @@ func placeOf(name string) string {
 	return ""
 }
 
-func entry(root *os.Root, name string, h *tar.Header, r io.Reader, left *limits) error {
+func (u *unpacker) entry(name string, h *tar.Header, r io.Reader) error {
 	if h.Typeflag == tar.TypeDir {
-		return root.MkdirAll(name, 0o755)
+		return u.root.MkdirAll(name, 0o755)
 	}
-	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+	dir, base, err := u.beside(name)
+	if err != nil {
 		return err
 	}
-	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	switch h.Typeflag {
-	case tar.TypeReg:
-		return file(root, name, h, r, left)
-	case tar.TypeSymlink:
-		if err := root.Symlink(h.Linkname, name); err != nil {
+	if u.seen[name] {
+		if err := dir.Remove(base); err != nil {
 			return err
 		}
-		return linkTime(root, name, h.ModTime)
+	}
+	u.seen[name] = true
+	switch h.Typeflag {
+	case tar.TypeReg:
+		return u.write(dir, base, h, r)
+	case tar.TypeSymlink:
+		if err := dir.Symlink(h.Linkname, base); err != nil {
+			return err
+		}
+		return linkTime(dir, base, h.ModTime)
 	case tar.TypeLink:
 		old := placeOf(h.Linkname)
 		if old == "" {
 			return fmt.Errorf("it is a link to %q", h.Linkname)
 		}
-		return root.Link(old, name)
+		return u.root.Link(old, name)
 	}
 	return errors.New("it is neither a file nor a directory nor a link")
 }
 
-func file(root *os.Root, name string, h *tar.Header, r io.Reader, left *limits) error {
-	if h.Size > left.bytes {
+func (u *unpacker) write(dir *os.Root, base string, h *tar.Header, r io.Reader) error {
+	if h.Size > u.left.bytes {
 		return ErrTooBig
 	}
-	left.bytes -= h.Size
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	u.left.bytes -= h.Size
+	f, err := dir.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
@@ -168,7 +222,7 @@ func file(root *os.Root, name string, h *tar.Header, r io.Reader, left *limits) 
 	if !settable(h.ModTime) {
 		return nil
 	}
-	return root.Chtimes(name, h.ModTime, h.ModTime)
+	return dir.Chtimes(base, h.ModTime, h.ModTime)
 }
 
 // settable reports whether file systems can hold a time.
@@ -176,15 +230,15 @@ func settable(t time.Time) bool { return !t.Before(time.Unix(0, 0)) && t.Year() 
 
 // linkTime sets the time of a symbolic link, as dpkg does: it is among what tells
 // whether a kernel's headers are still the same.
-func linkTime(root *os.Root, name string, t time.Time) error {
+func linkTime(in *os.Root, base string, t time.Time) error {
 	if !settable(t) {
 		return nil
 	}
-	dir, err := root.Open(path.Dir(name))
+	dir, err := in.Open(".")
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
 	ts := unix.NsecToTimespec(t.UnixNano())
-	return unix.UtimesNanoAt(int(dir.Fd()), path.Base(name), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	return unix.UtimesNanoAt(int(dir.Fd()), base, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
 }

@@ -91,6 +91,12 @@ func (c *command) matrixDirs() ([]string, error) {
 		if filepath.Base(dir) == "dkms.conf" && isFile(dir) {
 			dir = filepath.Dir(dir)
 		}
+		if !isFile(filepath.Join(dir, "dkms.conf")) {
+			return nil, &action.Failure{
+				Reason: action.NotSourceTree, Err: fmt.Errorf("%s has no dkms.conf", dir),
+				Hint: []string{"Name the directory of a module's source: dkms matrix <directory>"},
+			}
+		}
 		dirs = append(dirs, dir)
 	}
 	if len(dirs) == 0 {
@@ -222,7 +228,7 @@ func (t table) reasons(head, body string) string {
 			}
 			text := triedError(tried.Failure)
 			if tried.Failure.Soft() {
-				text = shortReason(tried)
+				text = "Excluded: " + strings.Replace(shortReason(tried), target.Kernel, "the kernel", 1)
 			}
 			if kernels[text] == nil {
 				order = append(order, text)

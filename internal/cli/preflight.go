@@ -107,6 +107,7 @@ func (c *command) tryAside(ctx context.Context, choice action.KernelChoice, prep
 // are modules.
 func (c *command) preflightWords() (action.KernelChoice, []state.ID, error) {
 	choice := c.kernelChoice()
+	var words []string
 	var only []state.ID
 	for _, word := range c.args.rest {
 		switch {
@@ -114,7 +115,13 @@ func (c *command) preflightWords() (action.KernelChoice, []state.ID, error) {
 			choice.Packages = append(choice.Packages, word)
 		case looksLikePath(word):
 			return choice, nil, &action.Failure{Reason: action.BadArchive, Err: fmt.Errorf("%s is neither a header package nor a directory with such", word)}
-		case len(choice.Releases) == 0 && isRelease(word):
+		default:
+			words = append(words, word)
+		}
+	}
+	for _, word := range words {
+		switch {
+		case len(choice.Releases) == 0 && (len(choice.Packages) == 0 || isRelease(word)):
 			choice.Releases = append(choice.Releases, word)
 		default:
 			name, version, _ := strings.Cut(word, "/")
@@ -153,10 +160,10 @@ func looksLikePath(word string) bool {
 	return strings.HasPrefix(word, "/") || strings.HasPrefix(word, "./") || strings.HasPrefix(word, "../") || word == "." || word == ".." || strings.HasSuffix(word, ".deb")
 }
 
-// isRelease reports whether a word looks like a kernel's release: it begins with a
-// digit, and names no module's version.
+// isRelease reports whether a word looks like a kernel's release and not like a
+// module: it begins with a digit and has a dot.
 func isRelease(word string) bool {
-	return word != "" && word[0] >= '0' && word[0] <= '9' && !strings.Contains(word, "/")
+	return word != "" && word[0] >= '0' && word[0] <= '9' && strings.Contains(word, ".") && !strings.Contains(word, "/")
 }
 
 func releasesOf(targets []plan.Target) []string {
