@@ -134,14 +134,9 @@ func (e *Engine) headersAside(ctx context.Context, a *Aside, c KernelChoice) ([]
 			releases = append(releases, r)
 		}
 	}
-	var absent []string
-	for _, r := range c.Releases {
-		if err := state.CheckName("kernel release", r); err != nil {
-			return nil, fail(BadName, err)
-		}
-		if len(c.Packages) > 0 || !e.hasHeaders(r) {
-			absent = append(absent, r)
-		}
+	absent, err := e.absent(c)
+	if err != nil {
+		return nil, err
 	}
 	packages := c.Packages
 	if len(packages) == 0 && len(absent) > 0 {
@@ -155,15 +150,14 @@ func (e *Engine) headersAside(ctx context.Context, a *Aside, c KernelChoice) ([]
 		if err := e.unpackAside(ctx, a, packages, absent); err != nil {
 			return nil, err
 		}
-		for _, r := range a.place.Kernels() {
-			if len(c.Releases) == 0 && !slices.Contains(releases, r) {
-				releases = append(releases, r)
-			}
-		}
+	}
+	unpacked := a.place.Kernels()
+	if len(c.Releases) == 0 {
+		releases = append(releases, unpacked...)
 	}
 	for _, r := range absent {
-		if !e.hasHeaders(r) && !slices.Contains(a.place.Kernels(), r) {
-			return nil, failf(NoHeaders, "the packages have no headers of kernel %s", r).hint("They have those of: %s", strings.Join(a.place.Kernels(), " "))
+		if !e.hasHeaders(r) && !slices.Contains(unpacked, r) {
+			return nil, failf(NoHeaders, "the packages have no headers of kernel %s", r).hint("They have those of: %s", strings.Join(unpacked, " "))
 		}
 	}
 	if len(releases) == 0 {
@@ -171,6 +165,20 @@ func (e *Engine) headersAside(ctx context.Context, a *Aside, c KernelChoice) ([]
 	}
 	slices.Sort(releases)
 	return slices.Compact(releases), nil
+}
+
+// absent returns the named kernels whose headers have to come from packages: all if
+// packages are named.
+func (e *Engine) absent(c KernelChoice) (list []string, err error) {
+	for _, r := range c.Releases {
+		if err := state.CheckName("kernel release", r); err != nil {
+			return nil, fail(BadName, err)
+		}
+		if len(c.Packages) > 0 || !e.hasHeaders(r) {
+			list = append(list, r)
+		}
+	}
+	return list, nil
 }
 
 func (e *Engine) hasHeaders(release string) bool {

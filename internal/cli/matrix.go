@@ -166,12 +166,24 @@ func (t table) text() string {
 		b.WriteByte('\n')
 	}
 	fit := max((lineWidth-first)/(width+2), 1)
-	for from := 0; from < len(names); from += fit {
-		to := min(from+fit, len(names))
-		if from > 0 {
+	targets := t.targets
+	for len(names) > 0 {
+		n := min(fit, len(names))
+		line := fmt.Sprintf("%-*s", first, "Module")
+		for _, name := range names[:n] {
+			line += fmt.Sprintf("  %-*s", width, name)
+		}
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		for _, id := range t.ids {
+			line := fmt.Sprintf("%-*s", first, id)
+			for _, target := range targets[:n] {
+				line += fmt.Sprintf("  %-*s", width, cell(t.tried[target.Key(id)]))
+			}
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+		}
+		if names, targets = names[n:], targets[n:]; len(names) > 0 {
 			b.WriteByte('\n')
 		}
-		t.block(&b, first, width, names, from, to)
 	}
 	b.WriteString(t.reasons("\n%s for %s\n", "    %s\n"))
 	return b.String()
@@ -195,22 +207,6 @@ func (t table) columns(first int) (names []string, width int) {
 		names[i] = fmt.Sprint(i + 1)
 	}
 	return names, width
-}
-
-// block writes the columns from … to.
-func (t table) block(b *strings.Builder, first, width int, names []string, from, to int) {
-	line := fmt.Sprintf("%-*s", first, "Module")
-	for _, name := range names[from:to] {
-		line += fmt.Sprintf("  %-*s", width, name)
-	}
-	b.WriteString(strings.TrimRight(line, " ") + "\n")
-	for _, id := range t.ids {
-		line := fmt.Sprintf("%-*s", first, id)
-		for _, target := range t.targets[from:to] {
-			line += fmt.Sprintf("  %-*s", width, cell(t.tried[target.Key(id)]))
-		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
-	}
 }
 
 // reasons tells why builds failed, each reason of a module once; head takes the

@@ -17,6 +17,8 @@ func TestJSONFields(t *testing.T) {
 		"internal/cli/print.go":         "docs/json.md",
 		"internal/cli/verify.go":        "docs/json.md",
 		"internal/cli/ready.go":         "docs/json.md",
+		"internal/cli/preflight.go":     "docs/json.md",
+		"internal/cli/matrix.go":        "docs/json.md",
 		"internal/cli/doctor.go":        "docs/json.md",
 		"internal/cli/fsck.go":          "docs/json.md",
 		"internal/cli/lint.go":          "docs/json.md",
@@ -41,7 +43,7 @@ func TestJSONFields(t *testing.T) {
 			}
 		}
 	}
-	for _, schema := range []string{cli.StatusSchema, cli.ListSchema, cli.ConfigSchema, cli.VerifySchema, cli.ReadySchema, cli.DoctorSchema, cli.FsckSchema, cli.LintSchema, cli.LogSchema, cli.CacheSchema, cli.KeySchema} {
+	for _, schema := range []string{cli.StatusSchema, cli.ListSchema, cli.ConfigSchema, cli.VerifySchema, cli.ReadySchema, cli.PreflightSchema, cli.MatrixSchema, cli.DoctorSchema, cli.FsckSchema, cli.LintSchema, cli.LogSchema, cli.CacheSchema, cli.KeySchema} {
 		if !strings.Contains(read(t, "docs/json.md"), "## "+schema+"\n") {
 			t.Errorf("docs/json.md has no section %s", schema)
 		}
