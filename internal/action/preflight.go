@@ -47,8 +47,8 @@ func (e *Engine) PreparePreflight(ctx context.Context, c KernelChoice) (*Aside, 
 // module.
 func (e *Engine) Preflight(ctx context.Context, a *Aside, only []state.ID, quiet bool) ([]Tried, error) {
 	s := e.Settings
-	if !a.inside { // without mounts
-		s.Paths.DKMSTree = a.place.Path(aside.Tree)
+	if own := a.place.Path(aside.Tree); !sameFile(own, s.Paths.DKMSTree) { // without mounts
+		s.Paths.DKMSTree = own
 		s.Framework.ResultCache = 0 // objects may hold the path
 	}
 	t, err := e.trying(s, quiet)
@@ -73,6 +73,15 @@ func (e *Engine) Preflight(ctx context.Context, a *Aside, only []state.ID, quiet
 		names = append(names, t.Kernel)
 	}
 	return list, failures(list, "kernel "+strings.Join(names, " "))
+}
+
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 // chosen returns the modules to try: the newest of each, or those named, and what

@@ -148,7 +148,7 @@ func TestKernelThatIsNotInstalled(t *testing.T) {
 		t.Errorf("left is %q", left)
 	}
 	// What was built serves when the kernel comes.
-	r.MustRun("sh", "-c", "dpkg --unpack --force-all /debs/*.deb")
+	r.MustRun("sh", "-c", "dpkg --unpack --force-all /debs/*cloud*.deb") // the others' files are there
 	res := r.MustRun("dkms", "install", "good/1", "-k", release)
 	if !strings.Contains(res.Stdout, "Using the cached result") {
 		t.Errorf("it was built again\n%s%s", res.Stdout, res.Stderr)
@@ -243,6 +243,9 @@ func TestDownload(t *testing.T) {
 	res := r.Run("dkms", "preflight", release)
 	if want := "apt-get download linux-headers-"; res.Code != 21 || !strings.Contains(res.Stderr, want) || !strings.Contains(res.Stderr, "--download") {
 		t.Fatalf("exit code %d\n%s%s", res.Code, res.Stdout, res.Stderr)
+	}
+	if os.Getenv("CI") != "" {
+		return // to unpack a kernel's headers takes ten seconds, and is tested above
 	}
 	doc := read(t, r, 0, "preflight", release, "--download")
 	if len(doc.Modules) != 1 || doc.Modules[0].Outcome != "excluded" {
