@@ -76,6 +76,9 @@ func Make(dirs []string) (*Place, error) {
 			continue
 		}
 		p, err := makeIn(dir)
+		for errors.Is(err, errSwept) {
+			p, err = makeIn(dir)
+		}
 		if err == nil {
 			made = p
 			continue
@@ -103,6 +106,10 @@ func makeIn(dir string) (*Place, error) {
 	return p, nil
 }
 
+// errSwept says that a place was taken for that of a killed owner before its lock was
+// held.
+var errSwept = errors.New("it was swept away")
+
 // Open returns the place at a directory, and shares its lock.
 func Open(dir string) (*Place, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -111,6 +118,11 @@ func Open(dir string) (*Place, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
 		return nil, errors.Join(fmt.Errorf("locking %s: %w", f.Name(), err), f.Close())
+	}
+	held, err := f.Stat()
+	named, nerr := os.Lstat(f.Name())
+	if err != nil || nerr != nil || !os.SameFile(held, named) {
+		return nil, errors.Join(fmt.Errorf("locking %s: %w", f.Name(), errSwept), f.Close())
 	}
 	return &Place{dir, f}, nil
 }
@@ -123,8 +135,9 @@ func sweep(dir string) {
 		if err != nil || !fi.IsDir() || !own(fi) {
 			continue
 		}
-		if abandoned(path) {
+		if done, gone := abandoned(path); gone {
 			_ = untrusted.RemoveAll(path) // the next one tries again
+			done()
 		}
 	}
 }
@@ -134,16 +147,19 @@ func own(fi fs.FileInfo) bool {
 	return ok && int(st.Uid) == os.Geteuid()
 }
 
-// abandoned reports whether nobody holds a place. One without the file is being made,
-// unless it is old.
-func abandoned(path string) bool {
+// abandoned reports whether nobody holds a place, and keeps others from taking it
+// until done is called. One without the file is being made, unless it is old.
+func abandoned(path string) (done func(), gone bool) {
 	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		fi, err := os.Lstat(path)
-		return err == nil && time.Since(fi.ModTime()) > time.Minute
+		return func() {}, err == nil && time.Since(fi.ModTime()) > time.Minute
 	}
-	defer f.Close()
-	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return nil, false
+	}
+	return func() { f.Close() }, true
 }
 
 // Path returns the path of something in the place.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ func TestPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if abandoned(next.Dir) {
+	if _, gone := abandoned(next.Dir); gone {
 		t.Error("a place that two hold counts as abandoned")
 	}
 	if err := errors.Join(inner.Leave(), next.Remove(), held.Remove()); err != nil {
@@ -56,6 +57,30 @@ func TestPlace(t *testing.T) {
 	if names := list(t, dir); !slices.Equal(names, []string{"other"}) {
 		t.Errorf("there are %q", names)
 	}
+}
+
+// Owners that begin at once don't take each other's places for those of killed ones.
+func TestPlacesAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 50 {
+				p, err := Make([]string{dir})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := os.Stat(p.Path(lockName)); err != nil {
+					t.Error(err)
+				}
+				if err := p.Remove(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestActive(t *testing.T) {
