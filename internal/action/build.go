@@ -65,6 +65,9 @@ func (e *Engine) forEach(ctx context.Context, sel Selection, targets []plan.Targ
 	if err == nil {
 		err = verdict(outcomes)
 	}
+	if err != nil && verb == "install" {
+		return e.despite(ctx, err)
+	}
 	if err != nil || verb != "install" {
 		return err
 	}
@@ -98,7 +101,7 @@ func (w *performance) prepareStep(ctx context.Context, t plan.Target, out, errw 
 		return nil
 	}
 	k := w.kernel(t)
-	fw, err := w.loader(errw).Framework(ctx, t.Kernel)
+	fw, err := w.framework(ctx, t.Kernel, errw)
 	if err != nil {
 		return fail(BadConf, err)
 	}
@@ -128,7 +131,7 @@ func (e *Engine) signingRequest(k kernel.Kernel, fw conf.Framework) mok.Request 
 		KernelConfigFile: k.ConfigFile, KernelSourceDir: k.SourceDir, KernelConfig: k.Config,
 		SignFile: fw.SignFile, Key: fw.MOKSigningKey, Cert: fw.MOKCertificate, Try: fw.TrySignModules,
 		CA: fw.MOKCACertificate, PassphraseFile: fw.MOKPassphraseFile,
-		Environ:  append(slices.Clone(e.Environ), e.pin...),
+		Environ:  e.whole,
 		LookPath: func(name string) (string, error) { return run.LookPath(name, e.Environ) },
 		Run: func(ctx context.Context, argv, env []string) error {
 			return run.Cmd{Argv: argv, Env: append(e.baseEnv(), env...)}.Run(ctx)

@@ -40,7 +40,7 @@ func (e *Engine) confinement(key state.Key, m *conf.Module, errw io.Writer) (*ru
 	fw := e.Framework
 	c := e.cage(key.String())
 	c.Network = m.Confine == conf.ConfineNetwork
-	c.Limits = run.Limits{Processes: fw.BuildProcesses, FileSize: fw.BuildFile, Memory: memory(fw.BuildMemory)}
+	c.Limits = run.Limits{Processes: fw.BuildProcesses, FileSize: fw.BuildFile, Memory: memory(fw.BuildMemory), Scratch: memory(conf.WholeMemory) / scratchPart}
 	return c, nil
 }
 
@@ -66,6 +66,10 @@ func memory(limit int64) int64 {
 	}
 	return int64(info.Totalram) * int64(info.Unit)
 }
+
+// scratchPart is which part of the machine's memory the temporary files of a build
+// may take: they are in memory.
+const scratchPart = 4
 
 // confined makes a build one whose commands are confined.
 func (e *Engine) confined(job *build.Job) error {

@@ -78,9 +78,9 @@ type Engine struct {
 	tree   state.Tree
 	addon  string
 
-	// pin is mok.PassphraseEnv with its value, none or one, which Environ lacks:
-	// confs, builds and hooks have no business with it.
-	pin []string
+	// whole is the environment with the PINs and passphrases that Environ lacks:
+	// confs, builds and hooks have no business with them.
+	whole []string
 
 	// hooked says that a package manager's hook is at work, kernelHook that it calls
 	// one of upstream's actions for them. deep compares
@@ -128,14 +128,11 @@ func New(s Settings) (*Engine, error) {
 	if err != nil {
 		return nil, fail(Internal, err)
 	}
-	isPIN := func(kv string) bool { return strings.HasPrefix(kv, mok.PassphraseEnv+"=") }
-	var pin []string
-	if i := slices.IndexFunc(s.Environ, isPIN); i >= 0 {
-		pin, s.Environ = s.Environ[i:i+1:i+1], slices.DeleteFunc(slices.Clone(s.Environ), isPIN)
-	}
+	whole := s.Environ
+	s.Environ = mok.WithoutPINs(whole)
 	return &Engine{
 		Settings:   s,
-		pin:        pin,
+		whole:      whole,
 		distro:     d,
 		tree:       state.Tree{Dir: s.Paths.DKMSTree, Sources: s.Paths.SourceTree},
 		addon:      distro.AddonDir(s.Paths, s.Environ),
@@ -344,9 +341,12 @@ func (e *Engine) lock(ctx context.Context) (unlock func(), err error) {
 	held, _ := e.environment(state.LockEnv)
 	unlock, err = e.tree.Lock(ctx, held, e.turn())
 	var busy *state.Busy
+	var damaged *state.Damaged
 	switch {
 	case errors.As(err, &busy):
 		return nil, fail(Busy, fmt.Errorf("gave up waiting for another dkms: %w", err))
+	case errors.As(err, &damaged):
+		return nil, fail(Internal, damaged, "Move it away: mv "+damaged.Path+" "+filepath.Dir(e.tree.Dir)+"/. Then see what the change it was of has left: dkms fsck --repair")
 	case err != nil:
 		return nil, fail(Internal, err)
 	}
@@ -377,6 +377,16 @@ func (e *Engine) lockFor(ctx context.Context, check func() error) (unlock func()
 	return unlock, nil
 }
 
+// despite does for a verb that failed what is due apart from it: the module indexes
+// that an earlier run left behind.
+func (e *Engine) despite(ctx context.Context, err error) error {
+	var f *Failure
+	if ctx.Err() != nil || errors.As(err, &f) && f.Reason == IndexFailed {
+		return err
+	}
+	return errors.Join(err, e.serveIndexes(ctx))
+}
+
 // serveIndexes brings up to date the module indexes that an earlier run left
 // behind, for a verb that has nothing else to do any more.
 func (e *Engine) serveIndexes(ctx context.Context) error {
@@ -401,6 +411,14 @@ func (e *Engine) loader(errw io.Writer) *conf.Loader {
 		},
 		Confined: e.confinedBash(errw), Time: e.Framework.BuildTime,
 	}
+}
+
+// framework reads framework.conf for a kernel. It may name the key with its PIN, as
+// the environment may.
+func (e *Engine) framework(ctx context.Context, release string, errw io.Writer) (conf.Framework, error) {
+	l := e.loader(errw)
+	l.Environ = e.whole
+	return l.Framework(ctx, release)
 }
 
 // load reads the conf of a module for a kernel: the one named on the command

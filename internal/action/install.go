@@ -173,7 +173,7 @@ func (w *performance) refreshStep(ctx context.Context, t plan.Target, line *repo
 	case done.Ran:
 		fmt.Fprintln(out, done.How)
 	case err == nil:
-		fmt.Fprintf(out, "skipped, kernel %s has no modules.dep\n", t.Kernel)
+		fmt.Fprintf(out, "skipped, the image of kernel %s is not installed\n", t.Kernel)
 	}
 	if err := build.Outcome(out, command, w.Verbose, err); err != nil {
 		return fail(IndexFailed, err, "The objects are in place. The next dkms command that installs or removes tries again, or run: "+command)

@@ -54,7 +54,7 @@ func (e *Engine) KeyStatus(ctx context.Context, release string) (KeyState, error
 		release = running
 	}
 	s.Target = plan.Target{Kernel: release, Arch: e.arch(release, machine)}
-	fw, err := e.loader(e.Err).Framework(ctx, release)
+	fw, err := e.framework(ctx, release, e.Err)
 	if err != nil {
 		return s, fail(BadConf, err)
 	}

@@ -240,7 +240,7 @@ func (e *Engine) Config(ctx context.Context, sel Selection, t plan.Target) (*con
 
 // MakeKey makes the module signing key of this machine if there is none.
 func (e *Engine) MakeKey(ctx context.Context) error {
-	fw, err := e.loader(e.Err).Framework(ctx, "")
+	fw, err := e.framework(ctx, "", e.Err)
 	if err != nil {
 		return fail(BadConf, err)
 	}

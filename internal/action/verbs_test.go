@@ -559,6 +559,12 @@ func TestIndexLeftBehind(t *testing.T) {
 	}{
 		"install":         {func(e *Engine) error { return e.Install(background, Selection{ID: id}, one) }, "already installed", "m.ko"},
 		"install another": {func(e *Engine) error { return e.Install(background, Selection{ID: id}, []plan.Target{k2}) }, "Installing ", "m.ko"},
+		"install refused": {func(e *Engine) error {
+			if err := e.Install(background, Selection{ID: state.ID{Module: "bad", Version: "1"}}, one); err == nil {
+				return errors.New("it was installed")
+			}
+			return nil
+		}, "Running depmod", "m.ko"},
 		"autoinstall":     {func(e *Engine) error { return e.Autoinstall(background, one, state.ID{}) }, "Running depmod... done.\n", "m.ko"},
 		"kernel_postinst": {func(e *Engine) error { return e.KernelPostinst(background, k1) }, "Running depmod", "m.ko"},
 		"kernel_prerm":    {func(e *Engine) error { return e.KernelPrerm(background, k2) }, "Running depmod", "m.ko"},
@@ -574,6 +580,7 @@ func TestIndexLeftBehind(t *testing.T) {
 			environ := m.set.Environ
 			m.tool("depmod", "exit 1")
 			m.source("m/1")
+			m.source("bad/1", "MAKE=false")
 			m.reason(m.install(id, k1), IndexFailed)
 			m.set.Environ = environ
 			m.must(c.verb(m.engine()))

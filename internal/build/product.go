@@ -87,6 +87,8 @@ func (w *work) readObjects(ctx context.Context) error {
 				var stripped []byte
 				if stripped, errs[i] = ko.Strip(made.Data); errs[i] == nil {
 					made.Data = stripped
+				} else {
+					errs[i] = fmt.Errorf("%s: %w", made.Path, errs[i])
 				}
 			})
 		}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"dkms-go/internal/host"
+	kernels "dkms-go/internal/kernel"
 	"dkms-go/internal/modindex"
 	"dkms-go/internal/run"
 )
@@ -25,13 +26,13 @@ type Refreshed struct {
 
 // Refresh brings a kernel's module index up to date, once after all changes:
 // in process if modindex can make the same index as depmod(8), else, and always
-// if depmodOnly is set, with depmod. A kernel without modules.dep has no image
-// installed: nothing is made for it. When the last object of a removed kernel
+// if depmodOnly is set, with depmod. For a kernel without modules.dep that has no
+// image installed nothing is made. When the last object of a removed kernel
 // has gone, the empty index goes too.
 func Refresh(ctx context.Context, p host.Paths, release string, env []string, depmodOnly bool) (Refreshed, error) {
 	tree := p.KernelTree(release)
 	index := filepath.Join(tree, "modules.dep")
-	if _, err := os.Stat(index); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(index); errors.Is(err, fs.ErrNotExist) && !kernels.Find(p, release, "", kernels.Options{}).HasImage(p) {
 		return Refreshed{}, nil
 	}
 	req := modindex.Request{Tree: tree, Release: release, Cache: p.Cached(host.CacheIndex), Config: p.DepmodDirs, Env: env}

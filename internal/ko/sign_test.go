@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func testSigner(t testing.TB) *Signer {
@@ -340,5 +342,16 @@ func BenchmarkSign(b *testing.B) {
 		if _, err := Sign(input, s, "sha512"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// What is no file is refused as a key, and not waited for.
+func TestLoadKeyFromPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadKey(path, nil); err == nil || !strings.Contains(err.Error(), "is no file") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -174,6 +174,23 @@ func (t *token) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte
 	return signature, nil
 }
 
+// WithoutPINs returns an environment without PassphraseEnv, and without the PINs in
+// URIs of tokens, whatever variable they are in.
+func WithoutPINs(environ []string) []string {
+	var clean []string
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		switch without, pin := splitPIN(value); {
+		case name == PassphraseEnv:
+		case pin != nil:
+			clean = append(clean, name+"="+without)
+		default:
+			clean = append(clean, kv)
+		}
+	}
+	return clean
+}
+
 // splitPIN takes the PIN out of a URI (RFC 7512, pin-value), so that it is in no
 // command line and no message. Others than "pkcs11:" URIs are returned as they are.
 func splitPIN(uri string) (without string, pin []byte) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -118,5 +119,17 @@ func TestSplitPIN(t *testing.T) {
 		if without, pin := splitPIN(uri); without != want[0] || string(pin) != want[1] {
 			t.Errorf("splitPIN(%q) = %q, %q", uri, without, pin)
 		}
+	}
+}
+
+// PINs are in no variable of the environment that others get.
+func TestWithoutPINs(t *testing.T) {
+	got := WithoutPINs([]string{
+		"A=1", PassphraseEnv + "=one", "mok_signing_key=pkcs11:token=x;object=y?pin-value=two",
+		"MODULES_SIGN_KEY=pkcs11:token=x;pin-value=three?pin-source=file:/f", "B=no?pin-value=four",
+	})
+	want := []string{"A=1", "mok_signing_key=pkcs11:token=x;object=y", "MODULES_SIGN_KEY=pkcs11:token=x?pin-source=file:/f", "B=no?pin-value=four"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the environment is %q", got)
 	}
 }

@@ -69,7 +69,7 @@ func (o op) apply() error {
 		}
 		return os.Rename(tmp, o.Dest)
 	case opRemove:
-		return untrusted.RemoveAll(o.Dest)
+		return discard(o.Dest)
 	case opPrune:
 		prune(o.Dest, o.Path)
 		return nil
@@ -94,11 +94,24 @@ func place(path, dest string) error {
 		return err
 	}
 	if fi.IsDir() {
-		if err := os.RemoveAll(dest); err != nil {
+		if err := discard(dest); err != nil {
 			return err
 		}
 	}
 	return os.Rename(path, dest)
+}
+
+// discard removes a file or directory. A directory goes as a whole first, for those
+// who read the tree meanwhile.
+func discard(path string) error {
+	away := stagedName(path + ".gone")
+	if err := untrusted.RemoveAll(away); err != nil {
+		return err
+	}
+	if fi, err := os.Lstat(path); err == nil && fi.IsDir() && os.Rename(path, away) == nil {
+		return untrusted.RemoveAll(away)
+	}
+	return untrusted.RemoveAll(path) // also where file systems don't rename directories
 }
 
 func prune(dir, top string) {
@@ -205,6 +218,17 @@ func committed(name string) bool {
 	return false
 }
 
+// Damaged says that the list of a change that was interrupted makes no sense, which
+// no kill leaves. Nothing was changed.
+type Damaged struct {
+	Path string
+	Err  error
+}
+
+func (d *Damaged) Error() string { return fmt.Sprintf("the journal %s is damaged: %v", d.Path, d.Err) }
+
+func (d *Damaged) Unwrap() error { return d.Err }
+
 func redo(journal string, step func()) error {
 	text, err := os.ReadFile(journal)
 	if err != nil {
@@ -212,7 +236,13 @@ func redo(journal string, step func()) error {
 	}
 	var ops []op
 	if err := json.Unmarshal(text, &ops); err != nil {
-		return err
+		return &Damaged{journal, err}
+	}
+	known := []string{opPlace, opLink, opRemove, opPrune, opAside, opOwn}
+	for _, o := range ops {
+		if !slices.Contains(known, o.Do) || !filepath.IsAbs(o.Dest) {
+			return &Damaged{journal, fmt.Errorf("it has the step %q for %q", o.Do, o.Dest)}
+		}
 	}
 	return carryOut(journal, ops, step)
 }
