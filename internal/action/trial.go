@@ -249,7 +249,7 @@ func (e *Engine) trying(s Settings, quiet bool) (*Engine, error) {
 			s.Out = io.Discard
 		}
 	}
-	s.Environ = append(slices.Clone(s.Environ), e.pin...)
+	s.Environ = e.whole
 	t, err := New(s)
 	if err != nil {
 		return nil, err
