@@ -38,17 +38,17 @@ func (e *Engine) confinement(key state.Key, m *conf.Module, errw io.Writer) (*ru
 		})
 	}
 	fw := e.Framework
-	c := e.cage(key.String())
+	c := e.cage()
 	c.Network = m.Confine == conf.ConfineNetwork
 	c.Limits = run.Limits{Processes: fw.BuildProcesses, FileSize: fw.BuildFile, Memory: memory(fw.BuildMemory), Scratch: memory(conf.WholeMemory) / scratchPart}
 	return c, nil
 }
 
-// cage is a confinement for a purpose: its commands may read what anybody may, and
+// cage is a confinement with a user of its own: its commands may read what anybody may, and
 // the places that modules and kernels are in.
-func (e *Engine) cage(purpose string) *run.Confinement {
+func (e *Engine) cage() *run.Confinement {
 	return &run.Confinement{
-		UID: run.UserOf(purpose),
+		UID: run.NewUser(),
 		Readable: []string{
 			e.Paths.SourceTree, e.Paths.DKMSTree, e.Paths.InstallTree, e.Paths.ConfDir, e.Paths.Boot,
 		},
@@ -91,7 +91,7 @@ func (e *Engine) confinedBash(errw io.Writer) conf.BashFunc {
 		return nil
 	}
 	return func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
-		c := e.cage("conf")
+		c := e.cage()
 		c.Limits = run.Limits{Processes: evaluationProcesses, FileSize: 1 << 20, Memory: memory(conf.WholeMemory) / 2, Scratch: 64 << 20}
 		return evaluating(run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw, Confine: c}.Output(ctx))
 	}

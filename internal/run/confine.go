@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +30,8 @@ import (
 // mounts, IPC and network of its own, with a root directory that is read-only.
 // Landlock (landlock(7)), which forbids the same writes. A filter of system calls
 // (seccomp(2)). If this process is root the command runs as a user of its own
-// besides, without capabilities. Where namespaces aren't allowed, as in most
+// besides, without capabilities. It can't let others become that user, nor the one
+// who called dkms: set-user-ID bits are refused. Where namespaces aren't allowed, as in most
 // containers, the others remain, see Namespaces.
 type Confinement struct {
 	// UID is whom the command runs as, user and group, if this process is root.
@@ -56,23 +57,22 @@ type Limits struct {
 	Scratch   int64 // of all temporary files, in bytes
 }
 
-// The users that commands run as: no others have these numbers (systemd's
-// UIDS-GIDS.md lists who uses which).
-const (
-	firstUID = 1_900_000_000
-	countUID = 1 << 16
-)
+// users are numbers that nobody else has (systemd's UIDS-GIDS.md lists who uses
+// which): many, and some that there are also where a container has 65536.
+func users() [2]struct{ first, count int } {
+	return [...]struct{ first, count int }{{1_900_000_000, 1 << 27}, {60706, 478}}
+}
 
-// UserOf returns the number of the user that commands for a purpose run as: each
-// has its own, so that none can do anything to another's files, and a limit of
-// processes counts its own. In a user namespace without that number it is the
+// NewUser draws the number of the user that the commands of one build run as: none
+// can do anything to another's files, nobody knows it beforehand, and a limit of
+// processes counts its own. In a user namespace without such numbers it is the
 // one that stands for nobody (user_namespaces(7)).
-func UserOf(purpose string) int {
-	h := fnv.New32a()
-	h.Write([]byte(purpose))
-	uid := firstUID + int(h.Sum32()%countUID)
-	if mapped(filepath.Join(host.Default().Proc, "self", "uid_map"), uid) {
-		return uid
+func NewUser() int {
+	for _, u := range users() {
+		uid := u.first + rand.IntN(u.count)
+		if mapped(filepath.Join(host.Default().Proc, "self", "uid_map"), uid) {
+			return uid
+		}
 	}
 	return overflowUID
 }
@@ -127,7 +127,7 @@ var tryNamespaces = sync.OnceValue(func() error {
 		return err
 	}
 	defer os.Remove(dir)
-	c := &Confinement{UID: UserOf("")}
+	c := &Confinement{UID: NewUser()}
 	cmd := &exec.Cmd{Path: selfExe(), SysProcAttr: &syscall.SysProcAttr{}}
 	o := order{Confinement: *c, Root: dir}
 	c.unshare(cmd.SysProcAttr)

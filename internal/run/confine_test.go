@@ -48,7 +48,7 @@ func newCage(t *testing.T) cage {
 	if err := os.Chmod(c.closed, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	uid := run.UserOf(t.Name())
+	uid := run.NewUser()
 	if err := os.Chown(c.own, uid, uid); err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +66,18 @@ func (c cage) run(t *testing.T, text string) (string, int) {
 	}
 	return out.String(), run.Code(err)
 }
+
+// setUserID makes set-user-ID files by all system calls that can (x86-64's numbers),
+// and prints those that came about.
+const setUserID = `mkdir s; cd s; touch f; chmod 4755 f 2>/dev/null
+perl -e 'use Fcntl; $m = 04755; chmod $m, "f"; open(F, "<f"); chmod $m, *F; sysopen(G, "a", O_CREAT|O_RDWR, $m);
+sub try { my $n = shift; @_ = map { my $x = $_; $x } @_; syscall($n, @_) }
+try(2, "b", 0101, $m); try(85, "c", $m); try(90, "f", $m); try(133, "d", 0100000|$m, 0); try(257, -100, "e", 0102, $m); try(259, -100, "g", 0100000|$m, 0);
+try(268, -100, "f", $m); try(452, -100, "f", $m, 0);
+try(437, -100, "h", pack("Q3", 0102, $m, 0), 24);
+if (($t = try(257, -100, ".", 020200002, $m)) >= 0) { try(265, -100, "/proc/self/fd/$t", -100, "i", 0x400) }'
+find . -perm /4000 | sort | tr -d './\n'; perl -e 'open(F, "<", "f") or print "reading refused\n"'
+cd ..; rm -rf s`
 
 func TestConfined(t *testing.T) {
 	c := newCage(t)
@@ -89,6 +101,8 @@ func TestConfined(t *testing.T) {
 		"processes":       {"ls -d /proc/[0-9]* | wc -l | grep -q '^[2-5]$' && kill -0 1 2>/dev/null || echo none", "none\n", 0},
 		"network":         {"{ : < /dev/tcp/127.0.0.1/22; } 2>&1 | grep -o 'Permission denied' | head -1", "Permission denied\n", 0},
 		"privileges":      {"grep -E 'NoNewPrivs|CapEff|CapPrm|CapInh' /proc/self/status | tr -d '\\t\\n'", "CapInh:0000000000000000CapPrm:0000000000000000CapEff:0000000000000000NoNewPrivs:1", 0},
+		"set-user-ID":     {setUserID, "", 0},
+		"set-group-ID":    {"mkdir -m 2755 shared && stat -c %a shared; rmdir shared", "2755\n", 0},
 		"namespace":       {"unshare -Ur true 2>/dev/null", "", 1},
 		"root":            {"ls /proc/1/root 2>/dev/null || echo none", "none\n", 0},
 		"no environment":  {"echo $HOME $TMPDIR", "/tmp\n", 0},
@@ -108,6 +122,14 @@ func TestConfined(t *testing.T) {
 			t.Errorf("%s has been written", path)
 			os.Remove(path)
 		}
+	}
+}
+
+// What TestConfined sees refused works otherwise.
+func TestSetUserID(t *testing.T) {
+	out, err := run.Cmd{Shell: setUserID, Dir: t.TempDir()}.Output(t.Context())
+	if string(out) != "abcdefghi" || err != nil {
+		t.Errorf("made %q, %v", out, err)
 	}
 }
 
@@ -172,7 +194,11 @@ const confiner = "run-test-confiner"
 // confinerMain is the program of another user, or of one that may do less: it runs
 // its second argument confined in its first, and says whether there are namespaces.
 func confinerMain() {
-	c := &run.Confinement{UID: run.UserOf("test"), Writable: []string{os.Args[1]}}
+	var own syscall.Stat_t
+	if err := syscall.Stat(os.Args[1], &own); err != nil {
+		fmt.Println(err)
+	}
+	c := &run.Confinement{UID: int(own.Uid), Writable: []string{os.Args[1]}}
 	if err := run.Namespaces(); err != nil {
 		fmt.Println("without namespaces:", err)
 	}
@@ -182,7 +208,7 @@ func confinerMain() {
 }
 
 // attempts are what a confined command may do, then what it may not.
-const attempts = `echo 1 >file && cat file && mkdir a b && touch a/x && mv a/x b/ && echo 1 >$HOME/t && cat $HOME/t
+const attempts = `echo 1 >file && cat file && ! chmod 4755 file 2>/dev/null && mkdir a b && touch a/x && mv a/x b/ && echo 1 >$HOME/t && cat $HOME/t
 for path in /etc/dkms-test /usr/src/dkms-test "$VICTIM/file" /var/tmp/dkms-test-out; do { echo >$path; } 2>/dev/null && echo written: $path; done
 { : </dev/tcp/127.0.0.1/22; } 2>&1 | grep -o 'Permission denied' | head -1
 grep -E 'NoNewPrivs|CapEff' /proc/self/status | tr -d '\t'
@@ -212,7 +238,7 @@ func TestConfinedOtherwise(t *testing.T) {
 			defer os.RemoveAll(dir)
 			uid := test.uid
 			if uid == 0 {
-				uid = run.UserOf("test")
+				uid = run.NewUser()
 			}
 			own, victim := filepath.Join(dir, "own"), filepath.Join(dir, "victim")
 			for _, d := range []string{own, victim} {

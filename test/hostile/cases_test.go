@@ -135,7 +135,8 @@ func rights() []attack {
 		{name: "mount", do: "/hostile/attack mount /mnt"},
 		{name: "user-namespace", do: "/hostile/attack userns"},
 		{name: "unshare", do: "unshare -Urm sh -c 'mount -o remount,rw,bind / && touch /etc/hostile-mark'", inside: true},
-		{name: "set-id-left", do: "cp /bin/true left; chmod 6755 left; exit 1", inside: true},
+		{name: "set-id-left", do: "cp /bin/true left; chmod 6755 left || chmod 2755 left; exit 1", inside: true},
+		{name: "set-user-id-lent", do: "cp /hostile/attack lent; chmod 4755 lent; sleep 1", command: withBorrower},
 		{name: "modprobe", do: "insmod prebuilt"},
 	}
 	for name, path := range map[string]string{
@@ -146,6 +147,16 @@ func rights() []attack {
 	}
 	return append(list, attack{name: "disks", do: "for d in /dev/[svhx][dr]?* /dev/vd* /dev/nvme* /dev/loop* /dev/dm-*; do ! /hostile/attack open $d || exit 0; done; exit 1", inside: true})
 }
+
+// withBorrower has a user outside wait for a program that makes him the one who
+// builds.
+const withBorrower = `setpriv --reuid 1000 --regid 1000 --clear-groups bash -c '
+while :; do for f in /var/lib/dkms/*/*/*/lent /var/lib/dkms/*/*/.*/lent; do [ ! -x "$f" ] || "$f" lent /tmp/hostile-mark; done; sleep 0.05; done' 2>/dev/null &
+borrower=$!
+dkms build MODULE -k KERNEL
+code=$?
+kill $borrower; wait $borrower 2>/dev/null
+exit $code`
 
 // limits are what a machine has no more of at some point.
 func limits() []attack {
