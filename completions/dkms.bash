@@ -3,7 +3,7 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list verify ready doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
@@ -19,6 +19,8 @@ _dkms_options() {
     verify) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     log) echo "-m --module -v -k --kernelver -a --arch --diagnosis --json" ;;
     ready) echo "-k --kernelver -a --arch --templatekernel --next-boot --json" ;;
+    preflight) echo "-k --kernelver -a --arch -j --download --json" ;;
+    matrix) echo "-k --kernelver -a --arch --kernels -j --download --json --markdown --html" ;;
     doctor) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     fsck) echo "--repair --dry-run --json" ;;
     lint) echo "--json" ;;
@@ -104,9 +106,9 @@ _dkms() {
   case $prev in
     -m | --module) _dkms_reply "$(_dkms_modules "$tree" names)"; return ;;
     -v) _dkms_reply "$(_dkms_modules "$tree" versions "$module")"; return ;;
-    -k | --kernelver | --templatekernel) _dkms_reply "$(_dkms_kernels "$modules")"; return ;;
+    -k | --kernelver | --templatekernel | --kernels) _dkms_reply "$(_dkms_kernels "$modules")"; return ;;
     -a | --arch | -j | --directive) return ;;
-    -c | --config | --archive) compopt -o default 2>/dev/null; return ;;
+    -c | --config | --archive | --html) compopt -o default 2>/dev/null; return ;;
     --dkmstree | --sourcetree | --installtree | --kernelsourcedir | --root)
       compopt -o dirnames 2>/dev/null
       return

@@ -89,6 +89,9 @@ func distinct(targets []plan.Target) []plan.Target {
 // prepareStep finds out whether and how objects for a kernel are signed; what
 // it finds is shown once per kernel.
 func (w *performance) prepareStep(ctx context.Context, t plan.Target, out, errw io.Writer) error {
+	if w.trial != nil {
+		return nil
+	}
 	w.keys.Lock() // two kernels must not both make the key
 	defer w.keys.Unlock()
 	w.mu.Lock()
@@ -170,7 +173,9 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, line *report.L
 func (w *performance) explained(ctx context.Context, key state.Key, m *conf.Module, err error) error {
 	var f *build.Failure
 	if errors.As(err, &f) {
-		w.reportProblem(ctx, key)
+		if w.trial == nil {
+			w.reportProblem(ctx, key)
+		}
 		failure := w.buildFailure(ctx, key, m, f)
 		w.refused(failure, key.Module, f.Refused)
 		return failure
@@ -247,11 +252,11 @@ func (w *performance) inputsRecord(key state.Key, m *conf.Module, chain toolchai
 }
 
 // notInstalled returns those modules that no version of is installed.
-func (w *performance) notInstalled(names []string, t plan.Target) (missing []string) {
+func (e *Engine) notInstalled(names []string, t plan.Target) (missing []string) {
 	for _, name := range names {
 		key := t.Key(state.ID{Module: name})
-		if v, ok := w.tree.Active(key); ok {
-			if key.Version = v; w.tree.Installed(key) {
+		if v, ok := e.tree.Active(key); ok {
+			if key.Version = v; e.tree.Installed(key) {
 				continue
 			}
 		}

@@ -93,6 +93,9 @@ type Engine struct {
 	// the rest of adding it is still to be done.
 	arrived state.ID
 
+	// trial is set where builds are tried aside.
+	trial *trial
+
 	mu         sync.Mutex
 	became     []Result
 	kernels    map[plan.Target]kernel.Kernel

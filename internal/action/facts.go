@@ -55,7 +55,7 @@ func (e *Engine) result(key state.Key, t plan.Target, c state.Condition) plan.Re
 	if r.Built && c == state.Added {
 		r.Stale = e.stale(key, t)
 	}
-	if r.Installed {
+	if r.Installed && !e.trial.marked(key) {
 		placed := install.ReadPlaced(e.tree, e.Paths.KernelTree(t.Kernel), key)
 		r.Lost = install.Lost(placed) || install.Damaged(placed, e.tree.Objects(key))
 	}

@@ -60,6 +60,9 @@ func (w *performance) installStep(ctx context.Context, s plan.Step, t plan.Targe
 	if err != nil {
 		return err
 	}
+	if w.trial != nil {
+		return w.trial.mark(w.tree, s.Key)
+	}
 	job := w.installJob(s.Key, t, m, out, errw)
 	job.Replace = s.Replace
 	// A version that only stays for its successor has no say against it.

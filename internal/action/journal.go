@@ -38,9 +38,10 @@ func JournalKinds() []JournalKind {
 }
 
 // tellJournal sends a result to the systemd journal, if this is the work of a unit or
-// of a hook and nobody looks on. Where there is no journal nothing happens.
+// of a hook and nobody looks on. What is only tried is not told. Where there is no
+// journal nothing happens.
 func (e *Engine) tellJournal(r Result) {
-	if e.DryRun || e.Paths.JournalSocket == "" || !e.unattended() || r.Key.Module == "" || r.Key.Kernel == "" {
+	if e.DryRun || e.trial != nil || e.Paths.JournalSocket == "" || !e.unattended() || r.Key.Module == "" || r.Key.Kernel == "" {
 		return
 	}
 	for _, kind := range JournalKinds() {

@@ -30,7 +30,7 @@ func (e *Engine) memory() *memo.Store {
 func (e *Engine) Remember() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.remembered != nil && !e.DryRun {
+	if e.remembered != nil && !e.DryRun && e.trial == nil {
 		_ = e.remembered.Save() // a memory only
 	}
 }

@@ -79,7 +79,7 @@ func (e *Engine) policyFor(ctx context.Context, id state.ID, t plan.Target) stri
 // said.
 func (w *performance) account(s plan.Step, f *Failure, errw io.Writer) {
 	key := s.Key
-	if key.Module == "" || key.Kernel == "" || key.Version == "" || w.CheckReproducible {
+	if key.Module == "" || key.Kernel == "" || key.Version == "" || w.CheckReproducible || w.trial != nil {
 		return
 	}
 	w.accounts.Lock()

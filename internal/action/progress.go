@@ -19,6 +19,9 @@ import (
 // also its log: hooks show nothing there but their lines.
 func (w *performance) openBoard() {
 	w.out, w.errw = w.Out, w.Err
+	if w.trial != nil && w.trial.quiet {
+		defer func() { w.out, w.errw = io.Discard, io.Discard }()
+	}
 	size := report.TerminalSize(w.Out)
 	if size == nil || w.hooked || w.Verbose || lastValue(w.Environ, "TERM") == "dumb" {
 		return

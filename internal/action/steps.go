@@ -111,7 +111,7 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 		w.weak[kernel].Tell(ctx, e.baseEnv(), e.Out, e.Err)
 	}
 	w.table(p, outcomes)
-	if p.Counts(plan.Install) > 0 {
+	if p.Counts(plan.Install) > 0 && e.trial == nil {
 		e.remindOfKey()
 	}
 	return outcomes, interrupted(ctx, outcomes)
@@ -239,6 +239,7 @@ func (w *performance) step(ctx context.Context, s plan.Step) error {
 	err := w.do(ctx, s, line, out, errw)
 	line.End()
 	w.took[s.N-1] = time.Since(begun)
+	w.trial.saw(s, w.took[s.N-1], err)
 	if err == nil {
 		w.account(s, nil, errw)
 		return nil

@@ -22,6 +22,7 @@ type args struct {
 	archive, sourceDir               string
 	dkmsTree, sourceTree, insTree    string
 	root, jobs, output               string
+	kernelList, html                 string
 	set                              map[string]bool
 	old                              []string
 	odd                              []string
@@ -104,6 +105,7 @@ func (a *args) option(o Option, value string) {
 		"-v": &a.version, "-c": &a.conf, "--config": &a.kconfig, "--kernelsourcedir": &a.ksource,
 		"--templatekernel": &a.template, "--archive": &a.archive, "--dkmstree": &a.dkmsTree,
 		"--sourcetree": &a.sourceTree, "--installtree": &a.insTree, "--root": &a.root, "-j": &a.jobs, "--output": &a.output,
+		"--kernels": &a.kernelList, "--html": &a.html,
 	}
 	name := o.Name()
 	switch {

@@ -75,7 +75,7 @@ var exitTable = []ExitRow{
 	{action.NoPlace, 9, "mktarball: the directory for the archive is not writable"},
 	{action.RPMFailed, 9, "rpm failed"},
 	{action.MakeFailed, 10, "compiling failed"},
-	{action.AutoinstallFailed, 11, "autoinstall: at least one module was not installed"},
+	{action.AutoinstallFailed, 11, "autoinstall: at least one module was not installed; preflight, matrix: at least one doesn't build"},
 	{action.MissingDepends, 13, "BUILD_DEPENDS are not installed"},
 	{action.RemoveFailed, 14, "kernel_prerm, kernel_preinst: a module was not removed"},
 	{action.EmptyKernel, 16, "an empty kernel or architecture"},

@@ -18,6 +18,7 @@ import (
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/altroot"
+	"dkms-go/internal/aside"
 	"dkms-go/internal/capacity"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/host"
@@ -40,10 +41,14 @@ type Stdio struct {
 
 // command is one parsed command under way.
 type command struct {
-	args    *args
-	verb    *Verb
-	io      Stdio
-	engine  *action.Engine
+	args   *args
+	verb   *Verb
+	io     Stdio
+	engine *action.Engine
+	// words are the whole command line. aside is the private place that this
+	// process works in, "" for none.
+	words   []string
+	aside   string
 	targets []plan.Target
 }
 
@@ -127,7 +132,9 @@ func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
 	if _, inside := altroot.Active(stdio.Environ); a.root != "" && !inside {
 		return enter(ctx, a.root, words, stdio)
 	}
-	return perform(ctx, &command{args: a, verb: verb, io: stdio})
+	dir, environ, _ := aside.Active(stdio.Environ)
+	stdio.Environ = environ
+	return perform(ctx, &command{args: a, verb: verb, io: stdio, words: words, aside: dir})
 }
 
 // noAction is for a command line without an action: as upstream shows its
@@ -297,7 +304,7 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 		fmt.Fprintf(c.io.Err, "Warning: hook_lock_timeout is %q in framework.conf, which is no number of seconds; using %s\n", fw.Vars.Get("hook_lock_timeout"), conf.DefaultHookLockTimeout)
 	}
 	err = jobs(a, &s, c.io.Err)
-	if err == nil && a.kernelTree != "" {
+	if err == nil && a.kernelTree != "" && c.verb.Name != "preflight" && c.verb.Name != "matrix" {
 		err = takeTree(a, &s)
 	}
 	return s, err

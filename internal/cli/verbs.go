@@ -119,6 +119,17 @@ var verbTable = []Verb{
 		run: ready,
 	},
 	{
+		Name: "preflight", Words: true, Usage: "<kernel> | <header packages>... [<module>[/<version>]]... [-k <kernel>]...",
+		Help:    "tell whether the modules of the tree would build for a kernel, also for one that is not installed; nothing is installed",
+		Options: with(kernelOptions, []string{"-j", "--download", "--json"}), Codes: asideCodes,
+		run: preflight,
+	},
+	{
+		Name: "matrix", Words: true, Usage: "<directory>... --kernels <kernel>,...", Help: "build modules from directories for several kernels, and show a table of what came of it; nothing is added",
+		Options: with(kernelOptions, []string{"--kernels", "-j", "--download", "--json", "--markdown", "--html"}), Codes: append(asideCodes[:len(asideCodes):len(asideCodes)], action.NoModule, action.NotSourceTree, action.NoConf),
+		run: matrix,
+	},
+	{
 		Name: "doctor", ReadOnly: true, Usage: "[<module>[/<version>]] [-k <kernel>]", Help: "tell what keeps modules from being built, installed and loaded, why, and what to do", One: true,
 		Options: with(selectOptions, kernelOptions, []string{"--json"}), Codes: []action.Reason{action.OneKernel, action.NoAll, action.NotAdded, action.EmptyKernel, action.FoundWarning, action.FoundError},
 		run: doctorVerb,
@@ -224,6 +235,12 @@ var verbTable = []Verb{
 		Codes: []action.Reason{action.NotRoot, action.NoModule, action.BadName, action.AutoinstallFailed, action.HookFailed},
 		run:   hook,
 	},
+}
+
+// asideCodes are those of what is built aside.
+var asideCodes = []action.Reason{
+	action.NotRoot, action.NotWritable, action.NotAdded, action.BrokenModule, action.BadArchive, action.BadConf,
+	action.AutoinstallFailed, action.EmptyKernel, action.NoHeaders, action.NotConfined,
 }
 
 var hookCodes = []action.Reason{action.NotRoot, action.OneKernel, action.NoAll, action.RemoveFailed}

@@ -20,6 +20,8 @@ func TestJSONFields(t *testing.T) {
 		"internal/cli/print.go":         "docs/json.md",
 		"internal/cli/verify.go":        "docs/json.md",
 		"internal/cli/ready.go":         "docs/json.md",
+		"internal/cli/preflight.go":     "docs/json.md",
+		"internal/cli/matrix.go":        "docs/json.md",
 		"internal/cli/doctor.go":        "docs/json.md",
 		"internal/cli/fsck.go":          "docs/json.md",
 		"internal/cli/lint.go":          "docs/json.md",

@@ -78,6 +78,9 @@ type Paths struct {
 	// ModulesLoadDirs are all directories of such lists, and ModprobeDirs those of
 	// modprobe.d(5), the most important first.
 	ModulesLoadDirs, ModprobeDirs []string
+	// PackagedSources and PackagedLibraries are where packages of kernels' headers
+	// have files besides InstallTree.
+	PackagedSources, PackagedLibraries string
 	// SystemCommands are the directories of programs that only root's PATH has.
 	SystemCommands []string
 	// SysModule has a directory for each module that is loaded or built in.
@@ -136,6 +139,8 @@ func Default() Paths {
 		ModulesLoadDir:      "/etc/modules-load.d",
 		ModulesLoadDirs:     []string{"/etc/modules-load.d", "/run/modules-load.d", "/usr/local/lib/modules-load.d", "/usr/lib/modules-load.d"},
 		ModprobeDirs:        []string{"/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"},
+		PackagedSources:     "/usr/src",
+		PackagedLibraries:   "/usr/lib",
 		SystemCommands:      []string{"/usr/local/sbin", "/usr/sbin", "/sbin"},
 		SysModule:           "/sys/module",
 		KernelPlugin:        "/usr/lib/kernel/install.d/40-dkms.install",
@@ -164,8 +169,10 @@ func Default() Paths {
 }
 
 // What dkms keeps below Paths.Cache: results of builds, facts of module indexes,
-// and what was read out of other files.
+// and what was read out of other files; CacheAside has private places of builds that
+// are tried, which go with the run.
 const (
+	CacheAside   = "aside"
 	CacheResults = "results"
 	CacheIndex   = "index"
 	CacheFacts   = "facts"
