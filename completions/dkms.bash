@@ -3,7 +3,7 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list verify ready preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
@@ -19,6 +19,7 @@ _dkms_options() {
     verify) echo "-m --module -v -k --kernelver -a --arch --json" ;;
     log) echo "-m --module -v -k --kernelver -a --arch --diagnosis --json" ;;
     ready) echo "-k --kernelver -a --arch --templatekernel --next-boot --json" ;;
+    explain) echo "-m --module -v -k --kernelver -a --arch --force --force-version-override -c --config --kernelsourcedir --directive --no-depmod --symlink-modules --json" ;;
     preflight) echo "-k --kernelver -a --arch -j --download --json" ;;
     matrix) echo "-k --kernelver -a --arch --kernels -j --download --json --markdown --html" ;;
     doctor) echo "-m --module -v -k --kernelver -a --arch --json" ;;

@@ -57,7 +57,7 @@ function __dkms_kernels
     end
 end
 
-set -g __dkms_actions add build install uninstall unbuild remove status list verify ready preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook
+set -g __dkms_actions add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook
 
 complete -c dkms -f -n __dkms_no_action -a add -d 'register a module whose source is in the source tree, or bring it there'
 complete -c dkms -f -n __dkms_no_action -a build -d 'compile a module for one or more kernels, adding it if needed'
@@ -69,6 +69,7 @@ complete -c dkms -f -n __dkms_no_action -a status -d 'show how modules stand; na
 complete -c dkms -f -n __dkms_no_action -a list -d 'list modules with the kernels each is built and installed for'
 complete -c dkms -f -n __dkms_no_action -a verify -d 'tell of each object whether its kernel would load it; nothing is loaded'
 complete -c dkms -f -n __dkms_no_action -a ready -d 'tell whether a kernel, by default the one that boots next, has all modules that it needs'
+complete -c dkms -f -n __dkms_no_action -a explain -d 'tell what an action would do for kernels and why, with the facts compared; nothing is done'
 complete -c dkms -f -n __dkms_no_action -a preflight -d 'tell whether the modules of the tree would build for a kernel, also for one that is not installed; nothing is installed'
 complete -c dkms -f -n __dkms_no_action -a matrix -d 'build modules from directories for several kernels, and show a table of what came of it; nothing is added'
 complete -c dkms -f -n __dkms_no_action -a doctor -d 'tell what keeps modules from being built, installed and loaded, why, and what to do'
@@ -98,27 +99,27 @@ complete -c dkms -s q -l quiet -f -d 'print nothing; the exit code tells'
 complete -c dkms -l debug -f -d 'as --verbose'
 complete -c dkms -s V -l version -f -d 'print the version'
 complete -c dkms -s h -l help -f -d 'print help, after an action that of the action'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify doctor log config autoinstall match mktarball' -s m -l module -xa '(__dkms_modules)' -d 'the module, as <name> or <name>/<version>'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify doctor log config autoinstall match mktarball' -s v -xa '(__dkms_versions)' -d 'the module\'s version'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify ready preflight matrix doctor log config autoinstall match mktarball ldtarball key kernel_preinst kernel_postinst kernel_prerm' -s k -l kernelver -xa '(__dkms_kernels)' -d 'kernel release, or <release>/<arch>, or the path of a kernel tree; may be repeated'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify ready preflight matrix doctor log config autoinstall match mktarball ldtarball key kernel_preinst kernel_postinst kernel_prerm' -s a -l arch -x -d 'architecture; may be repeated'
-complete -c dkms -n '__dkms_action add build install autoinstall match ldtarball' -l force -f -d 'do it even if it is done already or a check speaks against it'
-complete -c dkms -n '__dkms_action add build install config match mktarball' -s c -rF -d 'a dkms.conf to use instead of the module\'s'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify explain doctor log config autoinstall match mktarball' -s m -l module -xa '(__dkms_modules)' -d 'the module, as <name> or <name>/<version>'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify explain doctor log config autoinstall match mktarball' -s v -xa '(__dkms_versions)' -d 'the module\'s version'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor log config autoinstall match mktarball ldtarball key kernel_preinst kernel_postinst kernel_prerm' -s k -l kernelver -xa '(__dkms_kernels)' -d 'kernel release, or <release>/<arch>, or the path of a kernel tree; may be repeated'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor log config autoinstall match mktarball ldtarball key kernel_preinst kernel_postinst kernel_prerm' -s a -l arch -x -d 'architecture; may be repeated'
+complete -c dkms -n '__dkms_action add build install explain autoinstall match ldtarball' -l force -f -d 'do it even if it is done already or a check speaks against it'
+complete -c dkms -n '__dkms_action add build install explain config match mktarball' -s c -rF -d 'a dkms.conf to use instead of the module\'s'
 complete -c dkms -n '__dkms_action add mktarball ldtarball' -l archive -rF -d 'the archive to write or to load'
-complete -c dkms -n '__dkms_action add build install config autoinstall match' -l directive -x -d 'set a directive of dkms.conf; may be repeated'
+complete -c dkms -n '__dkms_action add build install explain config autoinstall match' -l directive -x -d 'set a directive of dkms.conf; may be repeated'
 complete -c dkms -n '__dkms_action add install remove' -l rpm_safe_upgrade -f -d 'for use in rpm scriptlets: keep a module that is added again'
 complete -c dkms -n '__dkms_action fsck' -l repair -f -d 'repair what fsck finds'
 complete -c dkms -n '__dkms_action add build install uninstall unbuild remove autoinstall match mktarball ldtarball fsck key' -l dry-run -f -d 'show the steps and do nothing'
-complete -c dkms -n '__dkms_action build install config autoinstall match' -l config -rF -d 'the kernel\'s configuration file'
-complete -c dkms -n '__dkms_action build install config autoinstall match' -l kernelsourcedir -xa '(__fish_complete_directories)' -d 'the kernel\'s build directory'
+complete -c dkms -n '__dkms_action build install explain config autoinstall match' -l config -rF -d 'the kernel\'s configuration file'
+complete -c dkms -n '__dkms_action build install explain config autoinstall match' -l kernelsourcedir -xa '(__fish_complete_directories)' -d 'the kernel\'s build directory'
 complete -c dkms -n '__dkms_action build install preflight matrix autoinstall match' -s j -x -d 'parallel jobs; 0 for no limit'
-complete -c dkms -n '__dkms_action install' -l force-version-override -f -d 'install without comparing versions'
-complete -c dkms -n '__dkms_action install uninstall unbuild remove autoinstall match' -l no-depmod -f -d 'leave the module index as it is'
+complete -c dkms -n '__dkms_action install explain' -l force-version-override -f -d 'install without comparing versions'
+complete -c dkms -n '__dkms_action install explain uninstall unbuild remove autoinstall match' -l no-depmod -f -d 'leave the module index as it is'
 complete -c dkms -n '__dkms_action install autoinstall' -l modprobe-on-install -f -d 'load what the devices need after an install for the running kernel'
-complete -c dkms -n '__dkms_action install autoinstall' -l symlink-modules -f -d 'install links instead of copies'
+complete -c dkms -n '__dkms_action install explain autoinstall' -l symlink-modules -f -d 'install links instead of copies'
 complete -c dkms -n '__dkms_action uninstall unbuild remove mktarball' -l all -f -d 'every kernel that the module is built for'
 complete -c dkms -n '__dkms_action build' -l check-reproducible -f -d 'build twice and compare; keep the result only if the bytes are the same'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config verify ready preflight matrix doctor fsck lint log autoinstall match ldtarball autoload cache key' -l json -f -d 'print JSON on standard output; what is for people goes to standard error'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config verify ready explain preflight matrix doctor fsck lint log autoinstall match ldtarball autoload cache key' -l json -f -d 'print JSON on standard output; what is for people goes to standard error'
 complete -c dkms -n '__dkms_action metrics' -l output -rF -d 'write the metrics to a file, which is replaced whole'
 complete -c dkms -n '__dkms_action log' -l diagnosis -f -d 'print why the build failed, and not its log'
 complete -c dkms -n '__dkms_action match ready' -l templatekernel -xa '(__dkms_kernels)' -d 'the kernel that match and ready take as their model'
@@ -130,9 +131,10 @@ complete -c dkms -n '__dkms_action matrix' -l html -rF -d 'write a page with the
 complete -c dkms -n '__dkms_action mktarball' -l binaries-only -f -d 'pack only what is built'
 complete -c dkms -n '__dkms_action mktarball' -l source-only -f -d 'pack only the source'
 
-complete -c dkms -f -n '__dkms_action build install config uninstall unbuild remove status list verify doctor log autoinstall mktarball' -a '(__dkms_links)' -d module
+complete -c dkms -f -n '__dkms_action build install config uninstall unbuild remove status list verify explain doctor log autoinstall mktarball' -a '(__dkms_links)' -d module
 complete -c dkms -n '__dkms_action add build install config' -a '(__dkms_sources)' -d source
 complete -c dkms -f -n '__dkms_action match autoload' -a '(__dkms_modules)' -d module
+complete -c dkms -n '__dkms_action explain' -a 'build install autoinstall' -d action
 complete -c dkms -n '__dkms_action preflight' -a '(__dkms_kernels)' -d kernel
 complete -c dkms -n '__dkms_action preflight' -a '(__dkms_links)' -d module
 complete -c dkms -f -n '__dkms_action autoload' -a 'on off status'

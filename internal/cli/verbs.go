@@ -47,8 +47,8 @@ var (
 	buildOptions  = []string{"-c", "--config", "--kernelsourcedir", "--directive", "-j", "--force", "--dry-run", "--json"}
 )
 
-func with(lists ...[]string) []string {
-	var all []string
+func with[T any](lists ...[]T) []T {
+	var all []T
 	for _, l := range lists {
 		all = append(all, l...)
 	}
@@ -117,6 +117,16 @@ var verbTable = []Verb{
 		Name: "ready", ReadOnly: true, Usage: "[--next-boot | -k <kernel>]", Help: "tell whether a kernel, by default the one that boots next, has all modules that it needs", One: true,
 		Options: with(kernelOptions, []string{"--next-boot", "--templatekernel", "--json"}), Codes: []action.Reason{action.OneKernel, action.NoAll, action.NotReady},
 		run: ready,
+	},
+	{
+		Name: "explain", Words: true, Usage: "build|install|autoinstall [<module>[/<version>]] [-k <kernel>]...",
+		Help:    "tell what an action would do for kernels and why, with the facts compared; nothing is done",
+		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--force", "--force-version-override", "--no-depmod", "--symlink-modules", "--json"}),
+		Codes:   []action.Reason{
+			action.NoModule, action.NotAdded, action.NoConf, action.OneKernel, action.BrokenModule, action.InstallFailed, action.BadConf, action.NoSource, action.MakeFailed,
+			action.AutoinstallFailed, action.MissingDepends, action.NoHeaders, action.NotConfined, action.Excluded,
+		},
+		run:     explainVerb,
 	},
 	{
 		Name: "preflight", Words: true, Usage: "<kernel> | <header packages>... [<module>[/<version>]]... [-k <kernel>]...",

@@ -15,6 +15,9 @@ const maxPattern = 4096
 // anywhere in s, as bash's =~ does. An expression that is none matches
 // nothing.
 func matches(pattern, s string) bool {
+	if pattern == "" {
+		return true
+	}
 	if len(pattern) > maxPattern {
 		return false
 	}

@@ -109,52 +109,82 @@ func (m *Module) ObjectApplies(i int, f Facts) Verdict {
 	return m.Objects[i].Exclusive.holds(fmt.Sprintf("[%d]", i), m, f)
 }
 
+// Clause is one restriction of a module, held against a kernel.
+type Clause struct {
+	// Directive is its name, with the index if that is of one object.
+	Directive string
+	// Wants is what it says, Has what the kernel has.
+	Wants, Has string
+	OK         bool
+	reason     string
+}
+
+// Clauses are all restrictions of a module and of its objects: what Applies and
+// ObjectApplies decide by.
+func (m *Module) Clauses(f Facts) []Clause {
+	list := m.general().clauses("", m, f)
+	for i := 1; i < len(m.Objects); i++ {
+		list = append(list, m.Objects[i].Exclusive.clauses(fmt.Sprintf("[%d]", i), m, f)...)
+	}
+	return list
+}
+
 // holds checks one set of restrictions; index is shown in reasons.
 func (x Exclusive) holds(index string, m *Module, f Facts) Verdict {
-	refuse := func(format string, args ...any) Verdict {
-		return Verdict{Reason: fmt.Sprintf(format, args...)}
-	}
-	if x.Kernel != "" && !matches(x.Kernel, f.Release) {
-		return refuse("%s%s \"%s\" does not match %s", varExKernel, index, x.Kernel, f.Release)
-	}
-	if x.Min != "" && vercmp.Pad(f.Release) < vercmp.Pad(x.Min) {
-		return refuse("%s is older than %s%s %s", f.Release, varExMin, index, x.Min)
-	}
-	if x.Max != "" && vercmp.Pad(f.Release) > vercmp.Pad(x.Max) {
-		name := varExMax + index
-		if index == "" && m.Vars.Get(varExMax) == "" {
-			name = varObsoleteBy
+	for _, c := range x.clauses(index, m, f) {
+		if !c.OK {
+			return Verdict{Reason: c.reason}
 		}
-		return refuse("%s is newer than %s %s", f.Release, name, x.Max)
-	}
-	if x.Arch != "" && !matches(x.Arch, f.Arch) {
-		return refuse("%s%s \"%s\" does not match %s", varExArch, index, x.Arch, f.Arch)
-	}
-	if reason := x.configReason(f); reason != "" {
-		return refuse("%s%s: %s", varExConfig, index, reason)
 	}
 	return Verdict{OK: true}
 }
 
-// configReason returns why the kernel's configuration does not fit, or "".
-func (x Exclusive) configReason(f Facts) string {
+// clauses holds each restriction of one set against a kernel.
+func (x Exclusive) clauses(index string, m *Module, f Facts) []Clause {
+	var list []Clause
+	add := func(name, wants, has string, ok bool, reason string) {
+		if wants != "" {
+			list = append(list, Clause{name, wants, has, ok, reason})
+		}
+	}
+	name := varExKernel + index
+	add(name, x.Kernel, f.Release, matches(x.Kernel, f.Release), fmt.Sprintf("%s \"%s\" does not match %s", name, x.Kernel, f.Release))
+	name = varExMin + index
+	add(name, x.Min, f.Release, vercmp.Pad(f.Release) >= vercmp.Pad(x.Min), fmt.Sprintf("%s is older than %s %s", f.Release, name, x.Min))
+	if name = varExMax + index; index == "" && m.Vars.Get(varExMax) == "" {
+		name = varObsoleteBy
+	}
+	add(name, x.Max, f.Release, vercmp.Pad(f.Release) <= vercmp.Pad(x.Max), fmt.Sprintf("%s is newer than %s %s", f.Release, name, x.Max))
+	name = varExArch + index
+	add(name, x.Arch, f.Arch, matches(x.Arch, f.Arch), fmt.Sprintf("%s \"%s\" does not match %s", name, x.Arch, f.Arch))
+	for _, word := range strings.Fields(x.Config) {
+		has, reason := configReason(word, f)
+		add(varExConfig+index, word, has, reason == "", varExConfig+index+": "+reason)
+	}
+	return list
+}
+
+// configReason returns what a kernel's configuration has of a symbol, and why that
+// does not fit, or "".
+func configReason(word string, f Facts) (has, reason string) {
 	if f.Config == nil {
-		return ""
+		return "unknown", ""
 	}
 	where := ""
 	if f.ConfigFile != "" {
 		where = " in " + f.ConfigFile
 	}
-	for _, word := range strings.Fields(x.Config) {
-		symbol, unwanted := strings.CutPrefix(word, "!")
-		value, ok := f.Config(symbol)
-		on := ok && (strings.HasPrefix(value, "y") || strings.HasPrefix(value, "m"))
-		if on && unwanted {
-			return fmt.Sprintf("%s must not be set, it is %s%s", symbol, value, where)
-		}
-		if !on && !unwanted {
-			return fmt.Sprintf("%s is not set%s", symbol, where)
-		}
+	symbol, unwanted := strings.CutPrefix(word, "!")
+	value, ok := f.Config(symbol)
+	if has = value; !ok {
+		has = "not set"
 	}
-	return ""
+	on := ok && (strings.HasPrefix(value, "y") || strings.HasPrefix(value, "m"))
+	switch {
+	case on && unwanted:
+		reason = fmt.Sprintf("%s must not be set, it is %s%s", symbol, value, where)
+	case !on && !unwanted:
+		reason = fmt.Sprintf("%s is not set%s", symbol, where)
+	}
+	return has, reason
 }

@@ -21,6 +21,7 @@ func TestJSONFields(t *testing.T) {
 		"internal/cli/verify.go":        "docs/json.md",
 		"internal/cli/ready.go":         "docs/json.md",
 		"internal/cli/preflight.go":     "docs/json.md",
+		"internal/cli/explain.go":       "docs/json.md",
 		"internal/cli/matrix.go":        "docs/json.md",
 		"internal/cli/doctor.go":        "docs/json.md",
 		"internal/cli/fsck.go":          "docs/json.md",

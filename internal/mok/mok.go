@@ -140,27 +140,9 @@ func (r Request) config() (kernel.Config, error) {
 }
 
 func (r Request) prepare(ctx context.Context, say func(string)) (*Plan, error) {
-	if r.Try == "false" {
-		return nil, errors.New("signatures are turned off (try_sign_modules)")
-	}
-	if r.Try != "true" && InChroot(r.Paths, r.Environ) {
-		return nil, errors.New("this is a chroot and framework.conf has no try_sign_modules=true")
-	}
-	config, err := r.config()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no kernel configuration %s", r.KernelConfigFile)
-	}
+	hash, tool, err := r.wanted(say)
 	if err != nil {
 		return nil, err
-	}
-	hash, ok := config.SigHash()
-	if !ok {
-		return nil, fmt.Errorf("kernel %s has no support for module signatures", r.Kernel)
-	}
-	tool := r.signFile()
-	say("Sign command: " + tool)
-	if !isFile(tool) || unix.Access(tool, unix.X_OK) != nil {
-		return nil, fmt.Errorf("there is no executable sign command %s", tool)
 	}
 	key, cert, err := r.pair(ctx, say)
 	if err != nil {
@@ -181,6 +163,40 @@ func (r Request) prepare(ctx context.Context, say func(string)) (*Plan, error) {
 		say("Warning: the certificate " + cert + " expired on " + end.Format(time.DateOnly) + "; kernels don't mind")
 	}
 	return plan, nil
+}
+
+// Wanted tells why a kernel's objects would not be signed, whatever the key; nil if
+// they would.
+func Wanted(r Request) error {
+	_, _, err := r.wanted(func(string) {})
+	return err
+}
+
+// wanted returns what signatures are made with, apart from the key.
+func (r Request) wanted(say func(string)) (hash string, tool string, err error) {
+	if r.Try == "false" {
+		return "", "", errors.New("signatures are turned off (try_sign_modules)")
+	}
+	if r.Try != "true" && InChroot(r.Paths, r.Environ) {
+		return "", "", errors.New("this is a chroot and framework.conf has no try_sign_modules=true")
+	}
+	config, err := r.config()
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", fmt.Errorf("there is no kernel configuration %s", r.KernelConfigFile)
+	}
+	if err != nil {
+		return "", "", err
+	}
+	hash, ok := config.SigHash()
+	if !ok {
+		return "", "", fmt.Errorf("kernel %s has no support for module signatures", r.Kernel)
+	}
+	tool = r.signFile()
+	say("Sign command: " + tool)
+	if !isFile(tool) || unix.Access(tool, unix.X_OK) != nil {
+		return "", "", fmt.Errorf("there is no executable sign command %s", tool)
+	}
+	return hash, tool, nil
 }
 
 // external prepares signing by another program. Of a certificate authority that
