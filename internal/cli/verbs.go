@@ -122,11 +122,11 @@ var verbTable = []Verb{
 		Name: "explain", Words: true, Usage: "build|install|autoinstall [<module>[/<version>]] [-k <kernel>]...",
 		Help:    "tell what an action would do for kernels and why, with the facts compared; nothing is done",
 		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--force", "--force-version-override", "--no-depmod", "--symlink-modules", "--json"}),
-		Codes:   []action.Reason{
+		Codes: []action.Reason{
 			action.NoModule, action.NotAdded, action.NoConf, action.OneKernel, action.BrokenModule, action.InstallFailed, action.BadConf, action.NoSource, action.MakeFailed,
 			action.AutoinstallFailed, action.MissingDepends, action.NoHeaders, action.NotConfined, action.Excluded,
 		},
-		run:     explainVerb,
+		run: explainVerb,
 	},
 	{
 		Name: "preflight", Words: true, Usage: "<kernel> | <header packages>... [<module>[/<version>]]... [-k <kernel>]...",
