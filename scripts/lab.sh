@@ -270,7 +270,26 @@ fill_apt() {
   for p in "${apt_cached[@]}"; do
     apt_in "$dir" install --download-only "$p"
   done
+  trim_lists "$dir"
   rm -rf "$dir"/usr/share/doc "$dir"/usr/share/locale "$dir"/var/cache/apt/*.bin
+}
+
+# trim_lists DIR: leaves in the lists of the root DIR only packages that are installed
+# or in its cache, and those whose names tests ask for: apt reads all of them with
+# each command, and those of all of Debian take it seconds.
+trim_lists() {
+  local dir=$1 names file
+  names=$(
+    # shellcheck disable=SC2016 # dpkg's own placeholder
+    chroot "$dir" dpkg-query -W -f '${Package}\n'
+    cd "$dir/var/cache/apt/archives" && printf '%s\n' *.deb | sed 's/_.*//'
+  )
+  rm -f "$dir"/var/lib/apt/lists/*_i18n_*
+  for file in "$dir"/var/lib/apt/lists/*_Packages; do
+    awk -v names="$names" 'BEGIN { RS = ""; ORS = "\n\n"; FS = "\n"; n = split(names, list, "\n"); for (i = 1; i <= n; i++) known[list[i]] }
+      { name = substr($1, 10) } name in known || name ~ /^(linux-|clang|gcc|lld|llvm|mokutil|dwarves)|-dkms$/' "$file" >"$file.new"
+    mv "$file.new" "$file"
+  done
 }
 
 make_apt() {
