@@ -81,9 +81,7 @@ func (e *Engine) nothingDue(t plan.Target) bool {
 // read adds the conf, and what follows from it, to a result.
 func (e *Engine) read(ctx context.Context, key state.Key, t plan.Target, r *plan.Result) {
 	r.Conf, r.Err = e.load(ctx, key.ID, t, conf.Auto, e.Err)
-	if r.Err == nil {
-		r.Err = r.Conf.Strict()
-	}
+	r.Err = strict(r.Conf, r.Err)
 	if o, ok := e.tree.Outcome(key); e.remember && ok && o.State == state.OutcomeFailed {
 		r.Remembered = o.Inputs != "" && o.Inputs == e.inputs(key, t, r.Conf)
 	}

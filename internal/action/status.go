@@ -228,10 +228,7 @@ func (e *Engine) Config(ctx context.Context, sel Selection, t plan.Target) (*con
 	} else {
 		m, err = e.load(ctx, id, t, conf.Auto, e.Err)
 	}
-	if err == nil {
-		err = m.Strict()
-	}
-	if err != nil {
+	if err = strict(m, err); err != nil {
 		return nil, conf.Verdict{}, confFailure(err)
 	}
 	remarks(e.Err, m)

@@ -189,6 +189,18 @@ func TestRefusals(t *testing.T) {
 			id := m.source("m/1", "DEST_MODULE_LOCATION=nowhere")
 			return func() error { return m.engine().Add(background, Selection{ID: id}, k1) }
 		}},
+		{"a name in the conf that leads away", BadConf, func(m *machine) func() error {
+			id := m.source("m/1", "PACKAGE_NAME=../../etc")
+			return func() error { return m.engine().Add(background, Selection{ID: id}, k1) }
+		}},
+		{"a version in the conf with blanks", BadConf, func(m *machine) func() error {
+			id := m.source("m/1", "PACKAGE_VERSION='1 x'")
+			return func() error { return m.install(id, k1) }
+		}},
+		{"a name that begins like an option", BadConf, func(m *machine) func() error {
+			m.source("m/1", "PACKAGE_NAME=-m")
+			return func() error { return m.engine().Add(background, Selection{SourceDir: m.root + "/src/m-1"}, k1) }
+		}},
 		{"headers", NoHeaders, func(m *machine) func() error {
 			id := m.source("m/1")
 			os.RemoveAll(m.root + "/lib/modules/6.1.0/build/include")

@@ -19,7 +19,7 @@ func TestCheckName(t *testing.T) {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	bad := []string{"", ".", "..", "-x", ".x", "a/b", "../a", "a b", "a\tb", "a\nb", "a\x00b", "a\x7fb", "a*", "a?", "a[b", "a]b", `a\b`,
+	bad := []string{"", ".", "..", "-x", ".x", "a/b", "../a", "a b", "a\tb", "a\nb", "a\u00a0b", "a\x00b", "a\x7fb", "a*", "a?", "a[b", "a]b", `a\b`,
 		"a$b", "a`b", `a"b`, "a'b", "a;b", "a|b", "a&b", "a<b", "a>b", "a(b", "a{b}", strings.Repeat("x", 201)}
 	for _, s := range bad {
 		if err := CheckName("name", s); err == nil || !strings.Contains(err.Error(), "name") {
