@@ -447,24 +447,6 @@ func (e *Engine) loadFile(ctx context.Context, id state.ID, t plan.Target, file 
 	return m, err
 }
 
-// strict is conf.Module.Strict for what reading a conf has given, after the check that
-// the name and the version that it has can be those of a module, also where others
-// were given for it: they become parts of paths and of commands.
-func strict(m *conf.Module, err error) error {
-	if m == nil {
-		return err
-	}
-	for _, named := range [][2]string{{"PACKAGE_NAME", m.Name}, {"PACKAGE_VERSION", m.Version}} {
-		if bad := state.CheckName(named[0], named[1]); bad != nil && named[1] != "" {
-			return &conf.Invalid{File: m.File, Problems: []string{bad.Error()}}
-		}
-	}
-	if err == nil {
-		err = m.Strict()
-	}
-	return err
-}
-
 // confFailure turns an error of reading a conf into a failure.
 func confFailure(err error) *Failure {
 	var unreadable *conf.Unreadable

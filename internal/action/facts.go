@@ -94,6 +94,24 @@ func (e *Engine) read(ctx context.Context, key state.Key, t plan.Target, r *plan
 	}
 }
 
+// strict is conf.Module.Strict for what reading a conf has given, after the check that
+// the name and the version that it has can be those of a module, also where others
+// were given for it: they become parts of paths and of commands.
+func strict(m *conf.Module, err error) error {
+	if m == nil {
+		return err
+	}
+	for _, named := range [][2]string{{"PACKAGE_NAME", m.Name}, {"PACKAGE_VERSION", m.Version}} {
+		if bad := state.CheckName(named[0], named[1]); bad != nil && named[1] != "" {
+			return &conf.Invalid{File: m.File, Problems: []string{bad.Error()}}
+		}
+	}
+	if err == nil {
+		err = m.Strict()
+	}
+	return err
+}
+
 // recorded reads the versions of the dependencies that a result was built with.
 func (e *Engine) recorded(key state.Key, depends []string) map[string]string {
 	versions := map[string]string{}

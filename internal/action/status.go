@@ -246,7 +246,9 @@ func (e *Engine) MakeKey(ctx context.Context) error {
 		return fail(Internal, err)
 	}
 	k := e.kernel(plan.Target{Kernel: release})
-	err = mok.GenerateMOK(ctx, e.signingRequest(k, fw), func(line string) { fmt.Fprintln(e.Out, line) })
+	if err = os.MkdirAll(e.Paths.MOKDir, 0o755); err == nil { // the tree may not be there yet
+		err = mok.GenerateMOK(ctx, e.signingRequest(k, fw), func(line string) { fmt.Fprintln(e.Out, line) })
+	}
 	if err != nil {
 		return fail(KeyFailed, fmt.Errorf("there is no usable signing key: %w", err))
 	}
