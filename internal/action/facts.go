@@ -15,6 +15,7 @@ import (
 	"dkms-go/internal/install"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 )
 
 // wanted chooses the confs that a plan needs.
@@ -112,11 +113,14 @@ func strict(m *conf.Module, err error) error {
 	return err
 }
 
+// maxVersion bounds what is read of a file with a version, in bytes.
+const maxVersion = 4 << 10
+
 // recorded reads the versions of the dependencies that a result was built with.
 func (e *Engine) recorded(key state.Key, depends []string) map[string]string {
 	versions := map[string]string{}
 	for _, d := range depends {
-		text, err := os.ReadFile(filepath.Join(e.tree.Result(key), ".dep_"+d))
+		text, err := untrusted.ReadFile(filepath.Join(e.tree.Result(key), ".dep_"+d), maxVersion)
 		if err == nil {
 			versions[d] = strings.TrimSpace(string(text))
 		}

@@ -155,10 +155,22 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return readAll(f, fi, path, limit)
 }
 
+// ReadLinked is ReadFile for a path that may be a symbolic link.
+func ReadLinked(path string, limit int64) ([]byte, error) {
+	f, fi, err := open(path, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f, fi, path, limit)
+}
+
 // OpenFile opens the regular file at path. A symbolic link at its end is not
 // followed.
-func OpenFile(path string) (*os.File, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_NOFOLLOW, 0)
+func OpenFile(path string) (*os.File, fs.FileInfo, error) { return open(path, syscall.O_NOFOLLOW) }
+
+func open(path string, flags int) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|flags, 0)
 	if err != nil {
 		return nil, nil, err
 	}
