@@ -665,6 +665,27 @@ func TestReadOnlyTree(t *testing.T) {
 	m.wantStatus("")
 }
 
+// Where objects can't be placed, the error is that of placing them.
+func TestReadOnlyKernelTree(t *testing.T) {
+	m := newMachine(t)
+	id := m.source("m/1")
+	m.must(m.engine().Build(background, Selection{ID: id}, []plan.Target{k1}))
+	m.put("lib/modules/6.1.0/updates/dkms/x", "")
+	dir := m.root + "/lib/modules"
+	for _, flags := range []uintptr{unix.MS_BIND, unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY} {
+		if err := unix.Mount(dir, dir, "", flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	want := "write to " + dir + "/6.1.0/updates/dkms: read-only file system"
+	if err := m.install(id, k1); err == nil || !strings.Contains(m.errw.String(), want) {
+		t.Error(err, m.said())
+	}
+	m.wantStatus("m/1@6.1.0 built")
+	m.tidy()
+}
+
 func TestTargets(t *testing.T) {
 	m := newMachine(t)
 	e := m.engine()
