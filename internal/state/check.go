@@ -124,7 +124,7 @@ func (c *checker) journal(t Tree) {
 	damaged := map[string]bool{}
 	for _, d := range t.damagedJournal() {
 		damaged[d.Path] = true
-		c.add(JournalWrong, Key{}, d.Path, "%v", d.Err)
+		c.add(JournalWrong, Key{}, d.Path, "it makes no sense: %v", d.Err)
 	}
 	for _, e := range entries(filepath.Join(t.Dir, journalDir)) {
 		if path := filepath.Join(t.Dir, journalDir, e.Name()); !damaged[path] {

@@ -128,6 +128,9 @@ func (t Tree) Record(k Key) (Record, error) {
 	if err == nil {
 		err = t.fits(r, k)
 	}
+	if fi, e := os.Lstat(path); e == nil && !fi.Mode().IsRegular() {
+		err = errors.New("it is no file")
+	}
 	if err != nil {
 		return Record{}, &BadRecord{path, err}
 	}
@@ -137,6 +140,8 @@ func (t Tree) Record(k Key) (Record, error) {
 // fits tells what a record lacks of what each has that was written for k.
 func (t Tree) fits(r Record, k Key) error {
 	switch {
+	case r.Format == 0:
+		return errors.New("it doesn't tell its format")
 	case r.Format != RecordFormat:
 		return fmt.Errorf("it has the format %d", r.Format)
 	case (Key{ID{r.Module, r.Version}, r.Kernel, r.Arch}) != k:
