@@ -89,10 +89,7 @@ func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, e
 		file = filepath.Join(source, "dkms.conf")
 	}
 	m, err := e.loadFile(ctx, id, t, file, conf.Auto, errw)
-	if err == nil {
-		err = m.Strict()
-	}
-	if err != nil {
+	if err = strict(m, err); err != nil {
 		return confFailure(err)
 	}
 	remarks(errw, m)
@@ -183,17 +180,10 @@ func (e *Engine) importSource(ctx context.Context, dir string, t plan.Target, ag
 // identify returns the module that a dkms.conf outside the trees describes.
 func (e *Engine) identify(ctx context.Context, file string, t plan.Target) (state.ID, error) {
 	m, err := e.loadFile(ctx, state.ID{}, t, file, conf.Auto, e.Err)
-	if err == nil {
-		err = m.Strict()
-	}
-	if err != nil {
+	if err = strict(m, err); err != nil {
 		return state.ID{}, confFailure(err)
 	}
-	id := state.ID{Module: m.Name, Version: m.Version}
-	if err := id.Check(); err != nil {
-		return id, fail(BadConf, fmt.Errorf("%s: %w", file, err))
-	}
-	return id, nil
+	return state.ID{Module: m.Name, Version: m.Version}, nil
 }
 
 // ownSource reports whether a directory is already the module's source.

@@ -335,18 +335,22 @@ func (e *Engine) lock(ctx context.Context) (unlock func(), err error) {
 	if e.DryRun {
 		return func() {}, nil
 	}
+	return e.lockBy(func(held string, w *state.Wait) (func(), error) { return e.tree.Lock(ctx, held, w) })
+}
+
+func (e *Engine) lockBy(take func(held string, w *state.Wait) (func(), error)) (unlock func(), err error) {
 	if err := e.tree.Writable(); err != nil {
 		return nil, fail(NotWritable, err)
 	}
 	held, _ := e.environment(state.LockEnv)
-	unlock, err = e.tree.Lock(ctx, held, e.turn())
+	unlock, err = take(held, e.turn())
 	var busy *state.Busy
 	var damaged *state.Damaged
 	switch {
 	case errors.As(err, &busy):
 		return nil, fail(Busy, fmt.Errorf("gave up waiting for another dkms: %w", err))
 	case errors.As(err, &damaged):
-		return nil, fail(Internal, damaged, "Move it away: mv "+damaged.Path+" "+filepath.Dir(e.tree.Dir)+"/. Then see what the change it was of has left: dkms fsck --repair")
+		return nil, fail(Internal, damaged, "`dkms fsck --repair` moves it aside, and repairs what the change has left.")
 	case err != nil:
 		return nil, fail(Internal, err)
 	}

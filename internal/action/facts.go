@@ -15,6 +15,7 @@ import (
 	"dkms-go/internal/install"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 )
 
 // wanted chooses the confs that a plan needs.
@@ -81,9 +82,7 @@ func (e *Engine) nothingDue(t plan.Target) bool {
 // read adds the conf, and what follows from it, to a result.
 func (e *Engine) read(ctx context.Context, key state.Key, t plan.Target, r *plan.Result) {
 	r.Conf, r.Err = e.load(ctx, key.ID, t, conf.Auto, e.Err)
-	if r.Err == nil {
-		r.Err = r.Conf.Strict()
-	}
+	r.Err = strict(r.Conf, r.Err)
 	if o, ok := e.tree.Outcome(key); e.remember && ok && o.State == state.OutcomeFailed {
 		r.Remembered = o.Inputs != "" && o.Inputs == e.inputs(key, t, r.Conf)
 	}
@@ -96,11 +95,32 @@ func (e *Engine) read(ctx context.Context, key state.Key, t plan.Target, r *plan
 	}
 }
 
+// strict is conf.Module.Strict for what reading a conf has given, after the check that
+// the name and the version that it has can be those of a module, also where others
+// were given for it: they become parts of paths and of commands.
+func strict(m *conf.Module, err error) error {
+	if m == nil {
+		return err
+	}
+	for _, named := range [][2]string{{"PACKAGE_NAME", m.Name}, {"PACKAGE_VERSION", m.Version}} {
+		if bad := state.CheckName(named[0], named[1]); bad != nil && named[1] != "" {
+			return &conf.Invalid{File: m.File, Problems: []string{bad.Error()}}
+		}
+	}
+	if err == nil {
+		err = m.Strict()
+	}
+	return err
+}
+
+// maxVersion bounds what is read of a file with a version, in bytes.
+const maxVersion = 4 << 10
+
 // recorded reads the versions of the dependencies that a result was built with.
 func (e *Engine) recorded(key state.Key, depends []string) map[string]string {
 	versions := map[string]string{}
 	for _, d := range depends {
-		text, err := os.ReadFile(filepath.Join(e.tree.Result(key), ".dep_"+d))
+		text, err := untrusted.ReadFile(filepath.Join(e.tree.Result(key), ".dep_"+d), maxVersion)
 		if err == nil {
 			versions[d] = strings.TrimSpace(string(text))
 		}

@@ -38,6 +38,7 @@ type FsckCheck struct {
 func FsckChecks() []FsckCheck {
 	return []FsckCheck{
 		{state.StaleLock, finding.Warning, "a dkms was killed, or something else has made it", "takes it away"},
+		{state.JournalWrong, finding.Error, "no dkms can change anything: it would have to finish that change first", "moves it aside, with all that was prepared for it"},
 		{state.Unfinished, finding.Warning, "a dkms was killed in the middle of its work", "finishes the change or undoes it, as the next command that writes would"},
 		{state.WrongOwner, finding.Warning, "who may write there decides what root builds and the kernel loads", "gives it the owner of the tree and takes away the rights of others to write"},
 		{state.Foreign, finding.Warning, "dkms passes over it, or takes it for a module", "moves it aside"},
@@ -203,7 +204,9 @@ func (e *Engine) mend(ctx context.Context, found []trouble, lost string) (all, l
 	if err := e.tree.ClearLock(lost); err != nil {
 		return found, nil, fail(NotWritable, err)
 	}
-	unlock, err := e.lock(ctx)
+	unlock, err := e.lockBy(func(held string, w *state.Wait) (func(), error) {
+		return e.tree.LockSettingAside(ctx, held, w, lost)
+	})
 	if err != nil {
 		return found, nil, err
 	}
@@ -288,7 +291,7 @@ func (e *Engine) treeTroubles(list []state.Inconsistency, o state.Owner) []troub
 		switch i.Kind {
 		case state.Unread:
 			t.note, t.next = true, []string{"run dkms fsck as root"}
-		case state.Unfinished:
+		case state.Unfinished, state.JournalWrong:
 			t.mend = func(string) error { return nil } // who takes the lock has done it
 		case state.Foreign, state.RecordWrong, state.WrongOwner:
 			t.mend = func(lost string) error {

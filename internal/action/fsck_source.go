@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"dkms-go/internal/conf"
 	"dkms-go/internal/run"
@@ -28,11 +29,14 @@ func (e *Engine) standIn(id state.ID) bool {
 }
 
 func readPrefix(path string, size int) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.Join(err, errors.New("not a file"))
+	}
 	return io.ReadAll(io.LimitReader(f, int64(size)))
 }
 

@@ -388,8 +388,11 @@ func (e *Engine) pacmanTargets(in io.Reader) (kernels []string, sources []state.
 		path := "/" + strings.TrimPrefix(strings.TrimSpace(lines.Text()), "/")
 		if filepath.Base(path) == "dkms.conf" {
 			m, err := e.loadFile(context.Background(), state.ID{}, plan.Target{Kernel: unknownKernel}, path, conf.NoExec, io.Discard)
-			if m != nil && err == nil {
-				sources = append(sources, state.ID{Module: m.Name, Version: m.Version})
+			if m == nil || err != nil {
+				continue
+			}
+			if id := (state.ID{Module: m.Name, Version: m.Version}); id.Check() == nil {
+				sources = append(sources, id)
 			}
 			continue
 		}

@@ -55,6 +55,9 @@ func TestKeyFromNothingToTrusted(t *testing.T) {
 	if s.Key != m.root+"/mok/mok.key" || s.Certificate != nil || m.has("mok/mok.key") {
 		t.Errorf("%+v", s)
 	}
+	if err := os.RemoveAll(m.root + "/mok"); err != nil { // as before any other command
+		t.Fatal(err)
+	}
 	m.must(m.engine().MakeKey(background))
 	s, err = m.engine().KeyStatus(background, "")
 	f := m.reason(err, NotTrusted)

@@ -4,10 +4,8 @@ package action
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,6 +17,7 @@ import (
 	"dkms-go/internal/diagnose"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 )
 
 // maxLogFile bounds the log that is read, in bytes: dkms writes none that is larger.
@@ -115,7 +114,7 @@ func (e *Engine) keptLogs(f Filter) []BuildLog {
 
 // headed is what the first line of a log says that it is of.
 func (e *Engine) headed(path string) state.Key {
-	f, err := os.Open(path)
+	f, _, err := untrusted.OpenFile(path)
 	if err != nil {
 		return state.Key{}
 	}
@@ -149,21 +148,8 @@ func logHead(text []byte) state.Key {
 
 // readLog reads and diagnoses a log.
 func (e *Engine) readLog(ctx context.Context, l BuildLog) (BuildLog, error) {
-	f, err := os.Open(l.Path)
-	if err == nil {
-		defer f.Close()
-		var fi fs.FileInfo
-		if fi, err = f.Stat(); err == nil && !fi.Mode().IsRegular() {
-			err = errors.New("not a file")
-		}
-	}
-	if err == nil {
-		l.Text, err = io.ReadAll(io.LimitReader(f, maxLogFile+1))
-	}
-	if err == nil && len(l.Text) > maxLogFile {
-		err = fmt.Errorf("more than %d MiB", maxLogFile>>20)
-	}
-	if err != nil {
+	var err error
+	if l.Text, err = untrusted.ReadLinked(l.Path, maxLogFile); err != nil {
 		return l, fail(NoLog, fmt.Errorf("reading the log %s: %w", l.Path, err))
 	}
 	if l.Key == (state.Key{}) {

@@ -155,10 +155,7 @@ func (e *Engine) neededFor(t plan.Target, module string) string {
 // readConf adds what a module's conf says.
 func (e *Engine) readConf(ctx context.Context, m *patient, t plan.Target) {
 	c, err := e.load(ctx, m.ID, t, conf.Auto, io.Discard)
-	if err == nil {
-		err = c.Strict()
-	}
-	if err != nil {
+	if err = strict(c, err); err != nil {
 		m.ConfError = err.Error()
 		m.Others = e.otherVersions(ctx, m.ID, t, true)
 		return
@@ -194,7 +191,7 @@ func (e *Engine) otherVersions(ctx context.Context, id state.ID, t plan.Target, 
 			continue
 		}
 		m, err := e.load(ctx, other, t, conf.Auto, io.Discard)
-		if err == nil && m.Strict() == nil && m.Applies(e.kernelFacts(t)).OK {
+		if strict(m, err) == nil && m.Applies(e.kernelFacts(t)).OK {
 			list = append(list, other)
 		}
 	}

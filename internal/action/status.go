@@ -5,6 +5,7 @@ package action
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"os"
@@ -39,6 +40,9 @@ type Standing struct {
 	Originals, Missing, Differs bool
 	// Stale names what has changed under the result since it was built.
 	Stale []string
+	// Damage says why what is in the place of the record is of no use; without a
+	// record the conf tells what the result should have. It is "" if all is well.
+	Damage string
 	// Record tells of the build; it is zero for results of other programs.
 	Record state.Record
 }
@@ -118,7 +122,8 @@ func (e *Engine) standing(ctx context.Context, k state.Key) Standing {
 	if e.tree.Installed(k) {
 		s.State = StateInstalled
 	}
-	record, _ := e.tree.Record(k)
+	record, err := e.tree.Record(k)
+	s.Damage = damage(err)
 	job := install.Job{Key: k, Tree: e.tree, Paths: e.Paths, Dir: e.installDir}
 	for _, o := range e.expected(ctx, k, record) {
 		from, ok := install.Find(e.tree.Objects(k), o.Name)
@@ -137,6 +142,15 @@ func (e *Engine) standing(ctx context.Context, k state.Key) Standing {
 		e.rememberSound(k)
 	}
 	return s
+}
+
+// damage words the error of a record that is damaged, "" for others.
+func damage(err error) string {
+	var bad *state.BadRecord
+	if errors.As(err, &bad) {
+		return bad.Error()
+	}
+	return ""
 }
 
 // expected are the objects that a result should have: those recorded, or
@@ -228,10 +242,7 @@ func (e *Engine) Config(ctx context.Context, sel Selection, t plan.Target) (*con
 	} else {
 		m, err = e.load(ctx, id, t, conf.Auto, e.Err)
 	}
-	if err == nil {
-		err = m.Strict()
-	}
-	if err != nil {
+	if err = strict(m, err); err != nil {
 		return nil, conf.Verdict{}, confFailure(err)
 	}
 	remarks(e.Err, m)
@@ -249,7 +260,9 @@ func (e *Engine) MakeKey(ctx context.Context) error {
 		return fail(Internal, err)
 	}
 	k := e.kernel(plan.Target{Kernel: release})
-	err = mok.GenerateMOK(ctx, e.signingRequest(k, fw), func(line string) { fmt.Fprintln(e.Out, line) })
+	if err = os.MkdirAll(e.Paths.MOKDir, 0o755); err == nil { // the tree may not be there yet
+		err = mok.GenerateMOK(ctx, e.signingRequest(k, fw), func(line string) { fmt.Fprintln(e.Out, line) })
+	}
 	if err != nil {
 		return fail(KeyFailed, fmt.Errorf("there is no usable signing key: %w", err))
 	}

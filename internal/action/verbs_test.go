@@ -189,6 +189,18 @@ func TestRefusals(t *testing.T) {
 			id := m.source("m/1", "DEST_MODULE_LOCATION=nowhere")
 			return func() error { return m.engine().Add(background, Selection{ID: id}, k1) }
 		}},
+		{"a name in the conf that leads away", BadConf, func(m *machine) func() error {
+			id := m.source("m/1", "PACKAGE_NAME=../../etc")
+			return func() error { return m.engine().Add(background, Selection{ID: id}, k1) }
+		}},
+		{"a version in the conf with blanks", BadConf, func(m *machine) func() error {
+			id := m.source("m/1", "PACKAGE_VERSION='1 x'")
+			return func() error { return m.install(id, k1) }
+		}},
+		{"a name that begins like an option", BadConf, func(m *machine) func() error {
+			m.source("m/1", "PACKAGE_NAME=-m")
+			return func() error { return m.engine().Add(background, Selection{SourceDir: m.root + "/src/m-1"}, k1) }
+		}},
 		{"headers", NoHeaders, func(m *machine) func() error {
 			id := m.source("m/1")
 			os.RemoveAll(m.root + "/lib/modules/6.1.0/build/include")
@@ -651,6 +663,27 @@ func TestReadOnlyTree(t *testing.T) {
 	m.reason(m.install(id, k1), NotWritable)
 	m.reason(m.engine().Add(background, Selection{ID: id}, k1), NotWritable)
 	m.wantStatus("")
+}
+
+// Where objects can't be placed, the error is that of placing them.
+func TestReadOnlyKernelTree(t *testing.T) {
+	m := newMachine(t)
+	id := m.source("m/1")
+	m.must(m.engine().Build(background, Selection{ID: id}, []plan.Target{k1}))
+	m.put("lib/modules/6.1.0/updates/dkms/x", "")
+	dir := m.root + "/lib/modules"
+	for _, flags := range []uintptr{unix.MS_BIND, unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY} {
+		if err := unix.Mount(dir, dir, "", flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	want := "write to " + dir + "/6.1.0/updates/dkms: read-only file system"
+	if err := m.install(id, k1); err == nil || !strings.Contains(m.errw.String(), want) {
+		t.Error(err, m.said())
+	}
+	m.wantStatus("m/1@6.1.0 built")
+	m.tidy()
 }
 
 func TestTargets(t *testing.T) {

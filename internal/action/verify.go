@@ -173,7 +173,10 @@ func (e *Engine) Verify(ctx context.Context, f Filter) ([]Verdict, error) {
 // verifyResult judges the objects of one result.
 func (e *Engine) verifyResult(ctx context.Context, k state.Key) ([]Verdict, error) {
 	t := plan.Target{Kernel: k.Kernel, Arch: k.Arch}
-	record, _ := e.tree.Record(k) // one made by upstream has none
+	record, err := e.tree.Record(k) // one made by upstream has none
+	if what := damage(err); what != "" {
+		fmt.Fprintf(e.Err, "Warning: %s: dkms fsck --repair moves it aside\n", what)
+	}
 	installed := e.tree.Installed(k)
 	job := install.Job{Key: k, Tree: e.tree, Paths: e.Paths, Dir: e.installDir}
 	var files []verify.File

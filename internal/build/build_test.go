@@ -22,6 +22,7 @@ import (
 
 	"dkms-go/internal/abi"
 	"dkms-go/internal/conf"
+	"dkms-go/internal/diagnose"
 	"dkms-go/internal/host"
 	"dkms-go/internal/jobserver"
 	"dkms-go/internal/kernel"
@@ -381,9 +382,23 @@ func TestOtherKernelsObjectIsRefused(t *testing.T) {
 
 func TestNoObject(t *testing.T) {
 	b := newBench(t)
-	b.Conf.Make = "echo text > a.ko"
-	if f := b.fails(Collect); b.Tree.Built(b.Key) {
-		t.Error(f)
+	const compile = `gcc -c -DRELEASE='"6.1"' -o a.ko a.c`
+	for made, why := range map[string]string{
+		"echo text > a.ko":                    "the object is cut short or damaged",
+		": > a.ko":                            "the object is empty",
+		compile + " && truncate -s 500 a.ko":  "the object is cut short or damaged",
+		compile + " && truncate -s -100 a.ko": "the object is cut short or damaged",
+	} {
+		for _, strip := range []bool{true, false} {
+			b.Conf.Make, b.Conf.Objects[0].Strip = made, strip
+			f := b.fails(Collect)
+			if b.Tree.Built(b.Key) || !strings.Contains(f.Error(), "the build made a.ko, but "+why) {
+				t.Errorf("%s: %v", made, f)
+			}
+			if d := diagnose.Read(f.Text, diagnose.Facts{}); d.Class != diagnose.Object || !strings.Contains(d.Error, why) {
+				t.Errorf("%s: %+v", made, d)
+			}
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"dkms-go/internal/ko"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 	"dkms-go/internal/verify"
 )
 
@@ -81,13 +82,16 @@ func (w *work) stageLog() (err error) {
 	return nil
 }
 
+// maxPlaced bounds the list of what is installed, in bytes.
+const maxPlaced = 4 << 20
+
 // keepPlaced hands the list of what is installed on to a result that takes the
 // place of the installed one.
 func (w *work) keepPlaced() error {
 	if !w.Tree.Installed(w.Key) {
 		return nil
 	}
-	list, err := os.ReadFile(w.Tree.PlacedList(w.Key))
+	list, err := untrusted.ReadFile(w.Tree.PlacedList(w.Key), maxPlaced)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -82,6 +82,10 @@ func (w *work) readObjects(ctx context.Context) error {
 			break
 		}
 		left -= int64(len(made.Data))
+		if errs[i] = whole(made.Data); errs[i] != nil {
+			errs[i] = fmt.Errorf("the build made %s, but %w", made.Path, errs[i])
+			break
+		}
 		if w.Conf.Objects[made.Index].Strip && !w.Finish.Clang {
 			side.do(func() {
 				var stripped []byte
@@ -105,6 +109,18 @@ func (w *work) readObjects(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// whole tells of what no compiler leaves: it was stopped while it wrote, or something
+// has cut the object since.
+func whole(object []byte) error {
+	if len(object) == 0 {
+		return errors.New("the object is empty")
+	}
+	if _, err := ko.ParseInfo(object); errors.Is(err, ko.ErrFormat) {
+		return fmt.Errorf("the object is cut short or damaged: %w", err)
 	}
 	return nil
 }

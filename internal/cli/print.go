@@ -68,12 +68,16 @@ func (c *command) filters() []action.Filter {
 // statusRow prints one row, and what is to be said of a broken module in its place.
 func (c *command) statusRow(out *bufio.Writer, row action.Standing) error {
 	statusLine(out, row)
-	if row.State != action.StateBroken {
+	if row.State != action.StateBroken && row.Damage == "" {
 		return out.WriteByte('\n') // has the error of any write before
 	}
 	out.WriteByte('\n')
 	if err := out.Flush(); err != nil {
 		return err
+	}
+	if row.Damage != "" {
+		c.tellDamage(row)
+		return nil
 	}
 	explain(c.io.Err, &action.Failure{
 		Reason: action.BrokenModule,
@@ -81,6 +85,13 @@ func (c *command) statusRow(out *bufio.Writer, row action.Standing) error {
 		Hint:   []string{"Put the source back, or add the module again if only the link is gone."},
 	})
 	return nil
+}
+
+// tellDamage warns of a record that is of no use.
+func (c *command) tellDamage(row action.Standing) {
+	if row.Damage != "" {
+		fmt.Fprintf(c.io.Err, "Warning: %s: dkms fsck --repair moves it aside\n", row.Damage)
+	}
 }
 
 // statusLine writes upstream's line, which many programs read.
@@ -140,6 +151,7 @@ func statusJSON(ctx context.Context, c *command, filters []action.Filter, out *b
 	modules, outcomes := jsonList{w: out}, jsonList{w: out}
 	for _, f := range filters {
 		for row := range c.engine.Standings(ctx, f, true) {
+			c.tellDamage(row)
 			if err := modules.add(itemOf(row)); err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ package conf
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -18,6 +19,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dkms-go/internal/host"
 )
@@ -218,14 +221,21 @@ func readConfs(paths []string) ([]confFile, error) {
 	return files, nil
 }
 
+// isNull tells the null device, by which administrators make overrides empty, from
+// devices that would be waited for or have no end (null(4)).
+func isNull(fi fs.FileInfo) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && fi.Mode()&fs.ModeCharDevice != 0 && st.Rdev == unix.Mkdev(1, 3)
+}
+
 func readConf(path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // wait for no writer of a pipe
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || st.Mode()&(fs.ModeDir|fs.ModeNamedPipe|fs.ModeSocket) != 0 {
-		return "", fmt.Errorf("not a file")
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() && !isNull(st) {
+		return "", errors.New("not a file")
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxConf+1))
 	if err != nil {

@@ -2,7 +2,13 @@
 
 package conf
 
-import "testing"
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+)
 
 func TestParseSize(t *testing.T) {
 	for text, want := range map[string]int64{
@@ -27,5 +33,30 @@ func TestCacheBound(t *testing.T) {
 		if got := newFramework(v).ResultCache; got != c.want {
 			t.Errorf("%+v is %d", c, got)
 		}
+	}
+}
+
+// A conf with one huge index lacks tens of thousands of values: its error is a line
+// that can be read.
+func TestManyProblems(t *testing.T) {
+	for _, text := range []string{
+		"BUILT_MODULE_NAME[999999999]=x", "DEST_MODULE_LOCATION[70000]=/extra",
+		"BUILT_MODULE_NAME=({1..9999}.ko); DEST_MODULE_LOCATION=({1..9999})",
+	} {
+		l, ksd := testLoader(t)
+		file := filepath.Join(ksd, "dkms.conf")
+		writeFile(t, file, minimal+text+"\n")
+		_, err := l.Load(t.Context(), request(ksd, file, testKernels[0]))
+		var invalid *Invalid
+		if !errors.As(err, &invalid) || len(err.Error()) > 2000 || !strings.Contains(err.Error(), "[1]") || !strings.Contains(err.Error(), "more like these") {
+			t.Errorf("%s: %d bytes, %.300v", text, len(fmt.Sprint(err)), err)
+		}
+	}
+	same := &Module{File: "f"}
+	for range 9999 {
+		same.Objects = append(same.Objects, Object{Built: "x", Dest: "x"})
+	}
+	if err := same.Strict(); err == nil || len(err.Error()) > 4000 {
+		t.Errorf("%.300v", err)
 	}
 }

@@ -9,7 +9,8 @@ import (
 )
 
 // problems returns what makes the module's conf invalid for any command, in
-// upstream's order: names, each object, array lengths, yes/no values.
+// upstream's order: names, each object, array lengths, yes/no values. Of objects
+// the first few problems are told, and how many there are.
 func (m *Module) problems() []string {
 	var all []string
 	report := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
@@ -19,9 +20,11 @@ func (m *Module) problems() []string {
 	if m.Version == "" {
 		report("PACKAGE_VERSION is missing")
 	}
+	var objects []string
 	for _, o := range m.Objects {
-		all = append(all, o.problems()...)
+		objects = append(objects, o.problems()...)
 	}
+	all = append(all, few(objects)...)
 	for _, name := range []string{"built_module_name", "built_module_location", "dest_module_name", "dest_module_location"} {
 		if m.Vars[name].Max() >= len(m.Objects) {
 			report("%s has more entries than there are modules (%d)", name, len(m.Objects))
@@ -33,6 +36,16 @@ func (m *Module) problems() []string {
 		}
 	}
 	return all
+}
+
+// few shortens a list of problems, of which a conf with one huge index has a hundred
+// thousand.
+func few(all []string) []string {
+	const most = 12
+	if len(all) <= most {
+		return all
+	}
+	return append(all[:most:most], fmt.Sprintf("and %d more like these", len(all)-most))
 }
 
 // problems returns what is wrong with one object.
@@ -81,8 +94,8 @@ func (m *Module) Strict() error {
 	if m.Malformed != "" {
 		all = append(all, m.Malformed)
 	}
-	all = append(all, duplicates(varBuilt, built)...)
-	all = append(all, duplicates(varDest, dest)...)
+	all = append(all, few(duplicates(varBuilt, built))...)
+	all = append(all, few(duplicates(varDest, dest))...)
 	if len(all) > 0 {
 		return &Invalid{File: m.File, Problems: all}
 	}

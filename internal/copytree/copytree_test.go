@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dkms-go/internal/untrusted"
 )
 
 var then = time.Unix(1e9, 5000)
@@ -114,6 +116,36 @@ func TestCopyMerges(t *testing.T) {
 	compare(t, from, to)
 	if text, _ := os.ReadFile(to + "/other"); string(text) != "stays" {
 		t.Errorf("a file was written through a link: %q", text)
+	}
+}
+
+// A second name of root's file, in a source that somebody else can write to, is no
+// way to its content: what is copied is handed to a build.
+func TestCopyOfASecondName(t *testing.T) {
+	for name, c := range map[string]struct {
+		dir   string
+		owner int
+		mode  fs.FileMode
+		fails bool
+	}{
+		"all root's":           {"sub", 0, 0o755, false},
+		"somebody's":           {".", 1234, 0o755, true},
+		"somebody's in root's": {"sub", 1234, 0o755, true},
+		"a group's":            {"sub", 0, 0o775, true},
+		"everybody's":          {"sub", 0, 0o1777, true},
+	} {
+		from := t.TempDir() + "/from"
+		must(t,
+			os.MkdirAll(from+"/sub/empty", 0o755),
+			os.WriteFile(filepath.Dir(from)+"/secret", []byte("secret"), 0o600),
+			os.Link(filepath.Dir(from)+"/secret", filepath.Join(from, c.dir, "x")),
+			os.Chown(filepath.Join(from, c.dir), c.owner, c.owner),
+			os.Chmod(filepath.Join(from, c.dir), c.mode),
+		)
+		err := Copy(from, t.TempDir()+"/to")
+		if c.fails != errors.Is(err, untrusted.ErrOutside) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -39,6 +39,8 @@ const (
 	Name Class = "module-name"
 	// Dependency: symbols of another module are missing.
 	Dependency Class = "dependency"
+	// Object: what was built is empty, cut short or damaged.
+	Object Class = "object"
 	// Excluded: the module itself says that it isn't meant for the kernel.
 	Excluded Class = "excluded"
 	// Confined: a command wanted what confined commands may not do.
@@ -51,7 +53,7 @@ const (
 
 // Classes lists all classes.
 func Classes() []Class {
-	return []Class{API, Compiler, Headers, Config, Memory, Disk, Network, Timeout, Patch, Name, Dependency, Excluded, Confined, Code, Unknown}
+	return []Class{API, Compiler, Headers, Config, Memory, Disk, Network, Timeout, Patch, Name, Object, Dependency, Excluded, Confined, Code, Unknown}
 }
 
 // titles are the words that people read.
@@ -61,7 +63,7 @@ func (c Class) title() string {
 		Headers: "the kernel's headers are missing, incomplete or another kernel's", Config: "the kernel's configuration lacks what the module needs",
 		Memory: "the machine, or the build's limit, ran out of memory or processes", Disk: "the disk, or the build's limit, is full",
 		Network: "the build wants the network", Timeout: "the build took too long", Patch: "a patch doesn't apply",
-		Name: "the built object has another name than dkms.conf says", Dependency: "symbols of another module are missing",
+		Name: "the built object has another name than dkms.conf says", Object: "the built object is empty, cut short or damaged", Dependency: "symbols of another module are missing",
 		Excluded: "the module isn't meant for this kernel", Confined: "the build wanted what a confined one may not do",
 		Code: "an error in the module's own source", Unknown: "the cause is not one that dkms knows",
 	}[c]

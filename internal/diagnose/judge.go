@@ -161,8 +161,12 @@ var conditional = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?m)^[ \t]*(?:obj|[\w-]+-objs|[\w-]+)-\$\((CONFIG_[A-Z0-9_]+)\)[ \t]*[:+]?=`)
 })
 
-// missing is for commands that ended well, but without the object.
+// missing is for commands that ended well, but without the object, or not with a
+// whole one.
 func (t *text) missing(facts Facts) Diagnosis {
+	if strings.Contains(t.why, "but the object is ") {
+		return t.byVerdict(Object)
+	}
 	d := t.byVerdict(Name)
 	if !strings.Contains(t.why, "nor any other object") || facts.Config == nil {
 		return d

@@ -152,6 +152,8 @@ func (d *Diagnosis) steps() []string {
 		return []string{"The patch was made for another version of the source. Get the one for this version, or take it out of PATCH in dkms.conf."}
 	case Name:
 		return []string{"Make BUILT_MODULE_NAME and BUILT_MODULE_LOCATION in dkms.conf say what the Makefile makes."}
+	case Object:
+		return []string{"Look whether the disk is full, or has errors:", "$ df -h", "Else something in the module's Makefile or scripts has written over the object: tell its author, with the log."}
 	case Dependency:
 		return d.dependencySteps()
 	case Excluded:

@@ -14,6 +14,7 @@ import (
 	"dkms-go/internal/abi"
 	"dkms-go/internal/ko"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 )
 
 // Installed is the kind of an inconsistency between an active result and what the
@@ -121,7 +122,7 @@ func loadable(path, release string) bool {
 func Loadable(path, release string) bool { return loadable(path, release) }
 
 func digest(path string) string {
-	data, err := os.ReadFile(path)
+	data, err := untrusted.ReadLinked(path, ko.MaxSize)
 	if err != nil {
 		return ""
 	}

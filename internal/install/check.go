@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"dkms-go/internal/ko"
+	"dkms-go/internal/untrusted"
 	"dkms-go/internal/vercmp"
 )
 
@@ -102,11 +102,11 @@ func version(path string) (identity, error) {
 func Same(a, b string) bool { return same(a, b) }
 
 func same(a, b string) bool {
-	x, err := os.ReadFile(a)
+	x, err := untrusted.ReadLinked(a, ko.MaxSize)
 	if err != nil {
 		return false
 	}
-	y, err := os.ReadFile(b)
+	y, err := untrusted.ReadLinked(b, ko.MaxSize)
 	return err == nil && bytes.Equal(x, y)
 }
 

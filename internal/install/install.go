@@ -22,6 +22,7 @@ import (
 	"dkms-go/internal/host"
 	"dkms-go/internal/ko"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 	"dkms-go/internal/verify"
 )
 
@@ -150,7 +151,7 @@ func (j Job) loadable(objects []object) error {
 	}
 	var files []verify.File
 	for _, o := range objects {
-		data, err := os.ReadFile(o.from)
+		data, err := untrusted.ReadLinked(o.from, ko.MaxSize)
 		if err != nil {
 			return fmt.Errorf("reading an object: %w", err)
 		}

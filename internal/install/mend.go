@@ -10,6 +10,7 @@ import (
 
 	"dkms-go/internal/conf"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 )
 
 // Mended says how a result was made whole.
@@ -191,7 +192,7 @@ func (j Job) giveBack(c *state.Change, lost string) error {
 	notes, _ := filepath.Glob(filepath.Join(globSafe(dir), "*.origin"))
 	for _, note := range notes {
 		kept := strings.TrimSuffix(note, ".origin")
-		text, _ := os.ReadFile(note)
+		text, _ := untrusted.ReadFile(note, maxNote)
 		to, _, _ := strings.Cut(string(text), "\n")
 		ours := to == filepath.Clean(to) && strings.HasPrefix(to, tree+"/") && isThere(tree)
 		if ours && isThere(kept) && !isThere(to) {

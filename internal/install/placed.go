@@ -12,10 +12,14 @@ import (
 
 	"dkms-go/internal/ko"
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 )
 
 // Placed is one object in a kernel's tree, as it was put there.
 type Placed struct{ Path, SHA256 string }
+
+// maxNote bounds what is read of lists and notes in the tree, in bytes.
+const maxNote = 4 << 20
 
 // ReadPlaced returns what an install of the result k put into the kernel's tree. A module that another program installed has no list.
 //
@@ -23,7 +27,7 @@ type Placed struct{ Path, SHA256 string }
 // since, or be gone. Its lines are those of sha256sum(1). Lines that can't be
 // of an install for this kernel are passed over.
 func ReadPlaced(t state.Tree, kernelTree string, k state.Key) []Placed {
-	text, err := os.ReadFile(t.PlacedList(k))
+	text, err := untrusted.ReadFile(t.PlacedList(k), maxNote)
 	if err != nil {
 		return nil
 	}
@@ -74,7 +78,7 @@ func Damaged(list []Placed, objects string) bool {
 
 // intact reports whether the object is still the one that was put there.
 func (p Placed) intact() bool {
-	data, err := os.ReadFile(p.Path)
+	data, err := untrusted.ReadLinked(p.Path, ko.MaxSize)
 	sum := sha256.Sum256(data)
 	return err == nil && hex.EncodeToString(sum[:]) == p.SHA256
 }
@@ -90,7 +94,7 @@ func (p Placed) name() string {
 func (j Job) listPlaced(c *state.Change, objects []object) error {
 	var b strings.Builder
 	for _, o := range objects {
-		data, err := os.ReadFile(o.from)
+		data, err := untrusted.ReadLinked(o.from, ko.MaxSize)
 		if err != nil {
 			return fmt.Errorf("reading an object: %w", err)
 		}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"dkms-go/internal/state"
+	"dkms-go/internal/untrusted"
 )
 
 // Uninstall takes the objects of a result out of the kernel's tree and puts
@@ -125,7 +126,7 @@ func (j Job) restore(c *state.Change, pattern string, done map[string]bool) erro
 		}
 		done[origin] = true
 		kept := strings.TrimSuffix(origin, ".origin")
-		text, err := os.ReadFile(origin)
+		text, err := untrusted.ReadFile(origin, maxNote)
 		if err != nil {
 			return fmt.Errorf("reading where an original came from: %w", err)
 		}

@@ -213,8 +213,8 @@ func (c Cmd) environ() []string {
 	if environ == nil {
 		environ = BaseEnv(os.Environ())
 	}
-	if filepath.IsAbs(c.Dir) {
-		environ = append(without(environ, "PWD"), "PWD="+c.Dir)
+	if dir, err := filepath.Abs(c.Dir); err == nil && c.Dir != "" {
+		environ = append(without(environ, "PWD"), "PWD="+dir)
 	}
 	return environ
 }

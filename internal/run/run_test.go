@@ -105,6 +105,11 @@ func TestRunEnv(t *testing.T) {
 	if want := "A=1\nPWD=" + dir + "\n"; err != nil || string(got) != want {
 		t.Errorf("given environment: %q, %v, want %q", got, err, want)
 	}
+	t.Chdir(filepath.Dir(dir))
+	got, err = run.Cmd{Argv: []string{"/usr/bin/env"}, Dir: filepath.Base(dir), Env: []string{"PWD=/x"}}.Output(t.Context())
+	if want := "PWD=" + dir + "\n"; err != nil || string(got) != want {
+		t.Errorf("a relative directory: %q, %v, want %q", got, err, want)
+	}
 }
 
 func TestOutputError(t *testing.T) {

@@ -106,6 +106,9 @@ func (c *Change) Stage(dest string) (string, error) {
 	if err := makeDir(filepath.Dir(dest)); err != nil {
 		return "", fmt.Errorf("preparing %s: %w", dest, err)
 	}
+	if err := (op{opPlace, tmp, dest}).permitted(); err != nil { // else the next line has an odd error
+		return "", fmt.Errorf("preparing %s: %w", dest, err)
+	}
 	if err := os.RemoveAll(tmp); err != nil {
 		return "", fmt.Errorf("preparing %s: %w", dest, err)
 	}

@@ -5,16 +5,15 @@ package state
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"dkms-go/internal/ko"
+	"dkms-go/internal/untrusted"
 )
 
 // Kind says what sort of an inconsistency one is.
@@ -31,7 +30,10 @@ const (
 	Foreign     Kind = "foreign"    // a file that dkms doesn't know
 	WrongOwner  Kind = "owner"      // owner or mode
 	StaleLock   Kind = "lock"       // a lock that nobody holds
-	Unread      Kind = "unread"     // what the caller may not read
+
+	// JournalWrong is the list of a change that makes no sense: nobody can write.
+	JournalWrong Kind = "journal"
+	Unread       Kind = "unread" // what the caller may not read
 )
 
 // Inconsistency is a thing below the tree that no finished change leaves.
@@ -97,10 +99,14 @@ func (c *checker) leftovers(t Tree) {
 		name := d.Name()
 		switch {
 		case d.IsDir() && t.foreign(path):
+		case path == filepath.Join(t.Dir, lockName): // see LockLeft
+			return nil
+		case path == filepath.Join(t.Dir, journalDir):
+			c.journal(t)
+		case special(d), t.instead(path, d):
+			c.add(Foreign, Key{}, path, "dkms has no %s there", kind(d))
 		case strings.HasPrefix(name, ".") && strings.HasSuffix(name, stagedSuffix):
 			c.add(Unfinished, Key{}, path, "prepared for a change that did not happen")
-		case filepath.Dir(path) == filepath.Join(t.Dir, journalDir):
-			c.add(Unfinished, Key{}, path, "a change that was interrupted")
 		case d.IsDir() && strings.HasPrefix(name, ownBuildPrefix):
 			c.add(Unfinished, Key{}, path, "the build directory of a killed dkms")
 		default:
@@ -111,6 +117,20 @@ func (c *checker) leftovers(t Tree) {
 		}
 		return nil
 	})
+}
+
+// journal looks at the changes under way.
+func (c *checker) journal(t Tree) {
+	damaged := map[string]bool{}
+	for _, d := range t.damagedJournal() {
+		damaged[d.Path] = true
+		c.add(JournalWrong, Key{}, d.Path, "it makes no sense: %v", d.Err)
+	}
+	for _, e := range entries(filepath.Join(t.Dir, journalDir)) {
+		if path := filepath.Join(t.Dir, journalDir, e.Name()); !damaged[path] {
+			c.add(Unfinished, Key{}, path, "a change that was interrupted")
+		}
+	}
 }
 
 // source looks for the source of a module: its link leads nowhere, or is missing
@@ -141,37 +161,21 @@ func (c *checker) results(t Tree, id ID) {
 	}
 }
 
-// maxRecord bounds what is read of a record, in bytes.
-const maxRecord = 4 << 20
-
 // record holds a result's objects against its record; upstream's have none.
 func (c *checker) record(t Tree, k Key) {
 	path := filepath.Join(t.Result(k), RecordFile)
-	text, err := readBounded(path, maxRecord)
+	r, err := t.Record(k)
+	var bad *BadRecord
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return
+	case errors.As(err, &bad) && isSpecial(path): // leftovers has told of it
+	case errors.As(err, &bad):
+		c.add(RecordWrong, k, path, "it is damaged: %v", bad.Err)
 	case errors.Is(err, fs.ErrPermission):
 		c.add(Unread, k, path, "it can't be read: %v", err)
-		return
-	}
-	var r Record
-	if err == nil {
-		err = json.Unmarshal(text, &r)
-	}
-	switch {
-	case err != nil:
-		c.add(RecordWrong, k, path, "it can't be understood: %v", err)
-		return
-	case r.Format > RecordFormat:
-		return // of a later dkms
-	case r.Format != RecordFormat, r.Module != "" && (Key{ID{r.Module, r.Version}, r.Kernel, r.Arch}) != k:
-		c.add(RecordWrong, k, path, "it is not about this result")
-		return
 	}
 	for _, o := range r.Objects {
 		file := filepath.Join(t.Objects(k), filepath.Base(o.File))
-		data, err := os.ReadFile(file)
+		data, err := untrusted.ReadLinked(file, ko.MaxSize)
 		if errors.Is(err, fs.ErrPermission) {
 			c.add(Unread, k, file, "it can't be read: %v", err)
 		} else if err != nil {
@@ -180,19 +184,6 @@ func (c *checker) record(t Tree, k Key) {
 			c.add(ResultWrong, k, file, "it isn't as it was built")
 		}
 	}
-}
-
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("larger than %d bytes", limit)
-	}
-	return text, err
 }
 
 // activeLinks looks at the links kernel-* of a module.

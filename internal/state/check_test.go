@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // sound makes a tree in which all is well.
@@ -28,7 +30,7 @@ func sound(t *testing.T) Tree {
 	link(t, "1/6.1/x", tree.ActiveLink(k))
 	put(t, tree.Originals(k)+"/a.ko", "original")
 	put(t, tree.Originals(k)+"/a.ko.origin", "/lib/modules/6.1/a.ko\n")
-	if err := WriteRecord(tree.Result(k), Record{Format: RecordFormat, Objects: []ObjectEntry{{File: "a.ko", SHA256: hex.EncodeToString(sum[:])}}}); err != nil {
+	if err := WriteRecord(tree.Result(k), Record{Format: RecordFormat, Module: "m", Version: "1", Kernel: "6.1", Arch: "x", Objects: []ObjectEntry{{Name: "a", File: "a.ko", Location: "/extra", SHA256: hex.EncodeToString(sum[:])}}}); err != nil {
 		t.Fatal(err)
 	}
 	return tree
@@ -62,8 +64,31 @@ func TestCheck(t *testing.T) {
 			put(t, tree.Dir+"/m/1/tarball/a.tgz", "")
 			put(t, tree.Dir+"/m/original_module/6.1/x/collisions/b", "")
 		}, ""},
-		"moved aside":     {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/.lost+found/now/x/.y.dkms-new", "") }, ""},
-		"record cut":      {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/build.json", "{") }, "/m/1/6.1/x/build.json"},
+		"moved aside":  {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/.lost+found/now/x/.y.dkms-new", "") }, ""},
+		"record cut":   {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/build.json", "{") }, "/m/1/6.1/x/build.json"},
+		"record empty": {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/build.json", "{}") }, "/m/1/6.1/x/build.json"},
+		"record short": {func(t *testing.T, tree Tree) {
+			put(t, tree.Dir+"/m/1/6.1/x/build.json", `{"format":1,"module":"m","version":"1","kernel":"6.1","arch":"x"}`)
+		}, "/m/1/6.1/x/build.json"},
+		"record of a kind": {func(t *testing.T, tree Tree) {
+			put(t, tree.Dir+"/m/1/6.1/x/build.json", `{"format":1,"module":"m","version":"1","kernel":"6.1","arch":"x","objects":"a.ko"}`)
+		}, "/m/1/6.1/x/build.json"},
+		"record a pipe": {func(t *testing.T, tree Tree) { pipe(t, tree.Dir+"/m/1/6.1/x/build.json") }, "/m/1/6.1/x/build.json"},
+		"record a dir": {func(t *testing.T, tree Tree) {
+			os.Remove(tree.Dir + "/m/1/6.1/x/build.json")
+			put(t, tree.Dir+"/m/1/6.1/x/build.json/x", "")
+		}, "/m/1/6.1/x/build.json"},
+		"list a pipe":     {func(t *testing.T, tree Tree) { pipe(t, tree.Dir+"/m/1/6.1/x/.installed") }, "/m/1/6.1/x/.installed"},
+		"list a dir":      {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/.installed/x", "") }, "/m/1/6.1/x/.installed"},
+		"log a pipe":      {func(t *testing.T, tree Tree) { pipe(t, tree.Dir+"/m/1/6.1/x/log/make.log") }, "/m/1/6.1/x/log/make.log"},
+		"kept a pipe":     {func(t *testing.T, tree Tree) { pipe(t, tree.Dir+"/.log/m/1/6.1/x/make.log") }, "/.log/m/1/6.1/x/make.log"},
+		"kept a dir":      {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/.log/m/1/6.1/x/make.log/x", "") }, "/.log/m/1/6.1/x/make.log"},
+		"outcome a pipe":  {func(t *testing.T, tree Tree) { pipe(t, tree.Dir+"/.outcome/m/1/6.1/x.json") }, "/.outcome/m/1/6.1/x.json"},
+		"outcome a dir":   {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/.outcome/m/1/6.1/x.json/x", "") }, "/.outcome/m/1/6.1/x.json"},
+		"note a pipe":     {func(t *testing.T, tree Tree) { pipe(t, tree.Dir+"/m/original_module/6.1/x/a.ko.origin") }, "/m/original_module/6.1/x/a.ko.origin"},
+		"journal cut":     {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/.journal/1.commit", "[{") }, "/.journal/1.commit"},
+		"journal a pipe":  {func(t *testing.T, tree Tree) { pipe(t, tree.Dir+"/.journal/1.prepare") }, "/.journal/1.prepare"},
+		"journal a file":  {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/.journal", "") }, "/.journal"},
 		"record of later": {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/build.json", `{"format":9}`) }, ""},
 		"record of other": {func(t *testing.T, tree Tree) { put(t, tree.Dir+"/m/1/6.1/x/build.json", `{"format":1,"module":"o"}`) }, "/m/1/6.1/x/build.json"},
 		"other kernel":    {func(t *testing.T, tree Tree) { link(t, "1/6.1/x", tree.Dir+"/m/kernel-6.2-x") }, "/m/kernel-6.2-x"},
@@ -89,6 +114,17 @@ func TestCheck(t *testing.T) {
 				t.Errorf("found %v, want %v", found, want)
 			}
 		})
+	}
+}
+
+func pipe(t *testing.T, path string) {
+	t.Helper()
+	os.Remove(path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(path, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -3,10 +3,12 @@
 package state
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // A list of a change that makes no sense is named, and nothing is done of it.
@@ -28,6 +30,49 @@ func TestDamagedJournal(t *testing.T) {
 		if _, err := os.Stat(journal); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// A repair moves aside what keeps all others from the lock, with what was prepared;
+// changes whose lists are whole are finished before.
+func TestSetAsideDamagedJournal(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, dir string){
+		"cut":         func(t *testing.T, dir string) { put(t, dir+"/1.commit", "[{") },
+		"stuck":       func(t *testing.T, dir string) { put(t, dir+"/1.stuck", "") },
+		"pipe":        func(t *testing.T, dir string) { pipe(t, dir+"/1.commit") },
+		"a pipe list": func(t *testing.T, dir string) { pipe(t, dir+"/1.prepare") },
+		"directory":   func(t *testing.T, dir string) { put(t, dir+"/1.commit/x", "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree := sound(t)
+			dir := tree.Dir + "/" + journalDir
+			damage(t, dir)
+			put(t, tree.Dir+"/m/.a.dkms-new", "prepared")
+			put(t, tree.Dir+"/m/1/6.1/x/module/.b.ko.dkms-new", "object b")
+			ops, err := json.Marshal([]op{{opPlace, tree.Dir + "/m/1/6.1/x/module/.b.ko.dkms-new", tree.Dir + "/m/1/6.1/x/module/b.ko"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, dir+"/2.commit", string(ops))
+			if _, err := tree.Lock(t.Context(), "", nil); err == nil {
+				t.Error("it was locked")
+			}
+			lost := tree.LostFound(time.Now())
+			for range 2 {
+				unlock, err := tree.LockSettingAside(t.Context(), "", nil, lost)
+				if err != nil {
+					t.Fatal(err)
+				}
+				unlock()
+			}
+			if read(t, lost+tree.Dir+"/m/.a.dkms-new") != "prepared" || read(t, tree.Dir+"/m/1/6.1/x/module/b.ko") != "object b" {
+				t.Error("something is lost")
+			}
+			aside, err := filepath.Glob(lost + dir + "/1.*")
+			if err != nil || len(aside) != 1 || !tree.Settled() || len(tree.Check()) > 0 {
+				t.Errorf("%v %v %v", aside, err, tree.Check())
+			}
+		})
 	}
 }
 

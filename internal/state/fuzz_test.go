@@ -48,7 +48,7 @@ func FuzzOutcome(f *testing.F) {
 
 // FuzzRecord reads what may lie in the place of a build.json.
 func FuzzRecord(f *testing.F) {
-	f.Add([]byte(`{"format":1,"module":"m","built":"2026-01-02T03:04:05Z","seconds":1.5,"kernel_identity":{},"compiler_file":{"path":"/c","size":1},"objects":[{"index":0,"name":"a"}]}`))
+	f.Add([]byte(`{"format":1,"module":"m","built":"2026-01-02T03:04:05Z","seconds":1.5,"kernel_identity":{},"compiler_file":{"path":"/c","size":1},"version":"1","kernel":"k","arch":"a","objects":[{"index":0,"name":"a","file":"a.ko","location":"/extra","sha256":"0"}]}`))
 	f.Add([]byte(`{"format":9}`))
 	f.Add([]byte(`{"format":1,"objects":null,"seconds":1e999}`))
 	tree := Tree{Dir: f.TempDir()}

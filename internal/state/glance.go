@@ -65,7 +65,7 @@ func (t Tree) changes() (names []string, quiet bool) {
 
 // locked reports whether a writer is at work.
 func (t Tree) locked() bool {
-	f, err := os.Open(filepath.Join(t.Dir, lockName))
+	f, err := os.OpenFile(filepath.Join(t.Dir, lockName), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}

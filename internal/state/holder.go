@@ -15,6 +15,8 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"dkms-go/internal/untrusted"
 )
 
 // Holder is the process that holds a lock.
@@ -60,7 +62,7 @@ const (
 // started when the note says. Else /proc/locks tells who has taken the lock
 // (proc_locks(5)), such as a flock(1).
 func holderOf(proc, path string) Holder {
-	f, err := os.Open(path)
+	f, _, err := untrusted.OpenFile(path)
 	if err != nil {
 		return Holder{} // it has ended just now
 	}

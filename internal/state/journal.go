@@ -230,28 +230,44 @@ func (d *Damaged) Error() string { return fmt.Sprintf("the journal %s is damaged
 func (d *Damaged) Unwrap() error { return d.Err }
 
 func redo(journal string, step func()) error {
-	text, err := os.ReadFile(journal)
+	ops, err := readOps(journal)
 	if err != nil {
 		return err
 	}
+	return carryOut(journal, ops, step)
+}
+
+// maxJournal bounds the list of a change, in bytes.
+const maxJournal = 64 << 20
+
+// readOps reads the list of a change. The error is a *Damaged, unless it may not be
+// read.
+func readOps(journal string) ([]op, error) {
+	text, err := untrusted.ReadFile(journal, maxJournal)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, err
+	}
 	var ops []op
-	if err := json.Unmarshal(text, &ops); err != nil {
-		return &Damaged{journal, err}
+	if err == nil {
+		err = json.Unmarshal(text, &ops)
+	}
+	if err != nil {
+		return nil, &Damaged{journal, err}
 	}
 	known := []string{opPlace, opLink, opRemove, opPrune, opAside, opOwn}
 	for _, o := range ops {
 		if !slices.Contains(known, o.Do) || !filepath.IsAbs(o.Dest) {
-			return &Damaged{journal, fmt.Errorf("it has the step %q for %q", o.Do, o.Dest)}
+			return nil, &Damaged{journal, fmt.Errorf("it has the step %q for %q", o.Do, o.Dest)}
 		}
 	}
-	return carryOut(journal, ops, step)
+	return ops, nil
 }
 
 // undo removes what was prepared for a change that was never committed. For
 // one that was, only the list goes: redo needs the prepared files.
 func undo(list string, committed bool) error {
 	if !committed {
-		text, err := os.ReadFile(list)
+		text, err := untrusted.ReadFile(list, maxJournal)
 		if err != nil {
 			return err
 		}

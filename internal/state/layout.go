@@ -113,7 +113,8 @@ func (c *checker) layoutResult(dir string) {
 		switch {
 		case e.Name() == "module" && directory(path, e):
 			c.layoutObjects(path)
-		case e.Name() == "log", e.Name() == RecordFile, e.Name() == ".installed", strings.HasPrefix(e.Name(), ".dep_"):
+		case e.Name() == "log" && directory(path, e), e.Name() == RecordFile:
+		case e.Type().IsRegular() && (e.Name() == ".installed" || strings.HasPrefix(e.Name(), ".dep_")):
 		default:
 			c.alien(path, e)
 		}
@@ -131,7 +132,7 @@ func (c *checker) layoutObjects(dir string) {
 
 // alien notes what dkms doesn't know, unless it is told of as a leftover.
 func (c *checker) alien(path string, e fs.DirEntry) {
-	if strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(e.Name(), stagedSuffix) {
+	if strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(e.Name(), stagedSuffix) || special(e) {
 		return
 	}
 	what := "no file of dkms"
@@ -139,6 +140,35 @@ func (c *checker) alien(path string, e fs.DirEntry) {
 		what = "no directory of dkms"
 	}
 	c.add(Foreign, Key{}, path, "%s", what)
+}
+
+// special tells pipes, sockets and devices: who opens one may wait for ever.
+func special(e fs.DirEntry) bool {
+	return e.Type()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice|fs.ModeIrregular) != 0
+}
+
+func isSpecial(path string) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && special(fs.FileInfoToDirEntry(fi))
+}
+
+// kind names what is no file.
+func kind(d fs.DirEntry) string {
+	switch {
+	case d.IsDir():
+		return "directory"
+	case d.Type()&fs.ModeNamedPipe != 0:
+		return "named pipe"
+	case d.Type()&fs.ModeSocket != 0:
+		return "socket"
+	}
+	return "device"
+}
+
+// instead reports whether a directory stands where dkms has a file: a log, or an
+// outcome.
+func (t Tree) instead(path string, d fs.DirEntry) bool {
+	return d.IsDir() && (d.Name() == "make.log" || within(path, filepath.Join(t.Dir, outcomes)) && filepath.Ext(path) == ".json")
 }
 
 func entries(dir string) []fs.DirEntry {

@@ -61,6 +61,11 @@ const (
 // lock; where it can't be asked, held counts: the value of LockEnv in the caller's
 // environment, which names the tree that a parent has locked.
 func (t Tree) Lock(ctx context.Context, held string, w *Wait) (unlock func(), err error) {
+	return t.lock(ctx, held, w, func() error { return nil })
+}
+
+// lock is Lock that does something before it finishes what a killed writer left.
+func (t Tree) lock(ctx context.Context, held string, w *Wait, first func() error) (unlock func(), err error) {
 	if w == nil {
 		w = &Wait{}
 	}
@@ -81,7 +86,11 @@ func (t Tree) Lock(ctx context.Context, held string, w *Wait) (unlock func(), er
 			release(path, f)
 		}
 		if depth == 0 {
-			if err := t.recover(func() {}); err != nil {
+			err := first()
+			if err == nil {
+				err = t.recover(func() {})
+			}
+			if err != nil {
 				unlock()
 				return nil, err
 			}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dkms-go/internal/durable"
+	"dkms-go/internal/untrusted"
 )
 
 // OutcomeFormat is the version of the format of an Outcome.
@@ -113,11 +114,14 @@ func linkNew(tmp, path string) error {
 	return errors.Join(err, os.Remove(tmp))
 }
 
+// maxOutcome bounds what is read of an outcome, in bytes.
+const maxOutcome = 1 << 20
+
 // Outcome returns the kept outcome for k. One that can't be read is none: it is
 // only a memory.
 func (t Tree) Outcome(k Key) (Outcome, bool) {
 	var o Outcome
-	text, err := os.ReadFile(t.outcomePath(k))
+	text, err := untrusted.ReadFile(t.outcomePath(k), maxOutcome)
 	if err != nil || json.Unmarshal(text, &o) != nil {
 		return Outcome{}, false
 	}

@@ -5,12 +5,16 @@ package state
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"dkms-go/internal/kernel"
+	"dkms-go/internal/untrusted"
 )
 
 // RecordFile is the name of the record in a result's directory. Upstream
@@ -90,20 +94,67 @@ func WriteRecord(dir string, r Record) error {
 	return nil
 }
 
-// Record reads the record of a result; one made by upstream has none.
+// maxRecord bounds what is read of a record, in bytes.
+const maxRecord = 4 << 20
+
+// BadRecord is the error of what lies in the place of a record and is none that any
+// dkms has written, or not for this result. Such a result counts as if it had none.
+type BadRecord struct {
+	Path string
+	Err  error
+}
+
+func (b *BadRecord) Error() string { return fmt.Sprintf("the record %s is damaged: %v", b.Path, b.Err) }
+
+// Unwrap returns what is wrong with it.
+func (b *BadRecord) Unwrap() error { return b.Err }
+
+// Record reads the record of a result; one made by upstream has none. With an error
+// it is empty. The error is a *BadRecord unless there is no record, it may not be
+// read, or is of a later dkms.
 func (t Tree) Record(k Key) (Record, error) {
+	path := filepath.Join(t.Result(k), RecordFile)
+	text, err := untrusted.ReadFile(path, maxRecord)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return Record{}, fmt.Errorf("reading the record of %s: %w", k, err)
+	}
 	var r Record
-	text, err := os.ReadFile(filepath.Join(t.Result(k), RecordFile))
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err == nil && r.Format > RecordFormat {
+		return Record{}, fmt.Errorf("the record of %s has format %d, this dkms knows %d", k, r.Format, RecordFormat)
+	}
+	if err == nil {
+		err = t.fits(r, k)
+	}
+	if fi, e := os.Lstat(path); e == nil && !fi.Mode().IsRegular() {
+		err = errors.New("it is no file")
+	}
 	if err != nil {
-		return r, fmt.Errorf("reading the record of %s: %w", k, err)
-	}
-	if err := json.Unmarshal(text, &r); err != nil {
-		return r, fmt.Errorf("reading the record of %s: %w", k, err)
-	}
-	if r.Format != RecordFormat {
-		return r, fmt.Errorf("the record of %s has format %d, this dkms knows %d", k, r.Format, RecordFormat)
+		return Record{}, &BadRecord{path, err}
 	}
 	return r, nil
+}
+
+// fits tells what a record lacks of what each has that was written for k.
+func (t Tree) fits(r Record, k Key) error {
+	switch {
+	case r.Format == 0:
+		return errors.New("it doesn't tell its format")
+	case r.Format != RecordFormat:
+		return fmt.Errorf("it has the format %d", r.Format)
+	case (Key{ID{r.Module, r.Version}, r.Kernel, r.Arch}) != k:
+		return errors.New("it is not about this result")
+	case len(r.Objects) == 0 && hasFiles(t.Objects(k)):
+		return errors.New("it names no objects")
+	}
+	for _, o := range r.Objects {
+		if o.Name == "" || o.File == "" || o.Location == "" || strings.Contains(o.Name+o.File, "/") || o.SHA256 == "" {
+			return errors.New("an object lacks its name, file, location or digest")
+		}
+	}
+	return nil
 }
 
 // WriteLog puts the build's log into its result, replacing an older one.
@@ -120,7 +171,7 @@ func (t Tree) KeepLog(k Key, text []byte) error {
 // same already. Logs are not synced: losing one in a power cut loses nothing
 // else.
 func replaceFile(path string, text []byte) error {
-	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, text) {
+	if there, err := untrusted.ReadFile(path, int64(len(text))); err == nil && bytes.Equal(there, text) {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -44,7 +44,7 @@ func CheckName(what, s string) error {
 		return fmt.Errorf("the %s is empty", what)
 	case s == "." || s == "..", strings.HasPrefix(s, "-"), strings.HasPrefix(s, "."):
 		return fmt.Errorf("%q is no valid %s: it starts with %q", s, what, s[:1])
-	case strings.ContainsAny(s, "/ *?[]{}()<>|&;\\$`\"'"), strings.IndexFunc(s, unicode.IsControl) >= 0:
+	case strings.ContainsAny(s, "/ *?[]{}()<>|&;\\$`\"'"), strings.ContainsFunc(s, unicode.IsControl), strings.ContainsFunc(s, unicode.IsSpace):
 		return fmt.Errorf("%q is no valid %s: it has a character that has no place in a file name", s, what)
 	case len(s) > 200:
 		return fmt.Errorf("the %s is longer than 200 bytes", what)

@@ -19,7 +19,7 @@ func TestCheckName(t *testing.T) {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	bad := []string{"", ".", "..", "-x", ".x", "a/b", "../a", "a b", "a\tb", "a\nb", "a\x00b", "a\x7fb", "a*", "a?", "a[b", "a]b", `a\b`,
+	bad := []string{"", ".", "..", "-x", ".x", "a/b", "../a", "a b", "a\tb", "a\nb", "a\u00a0b", "a\x00b", "a\x7fb", "a*", "a?", "a[b", "a]b", `a\b`,
 		"a$b", "a`b", `a"b`, "a'b", "a;b", "a|b", "a&b", "a<b", "a>b", "a(b", "a{b}", strings.Repeat("x", 201)}
 	for _, s := range bad {
 		if err := CheckName("name", s); err == nil || !strings.Contains(err.Error(), "name") {
@@ -221,11 +221,15 @@ func TestRecord(t *testing.T) {
 	if got, err := tree.Record(k); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v %v", got, err)
 	}
-	for _, bad := range []string{"", "{", `{"format": 99}`, `{"format": 0}`} {
+	for _, bad := range []string{"", "{", `{"format": 99}`, `{"format": 0}`, `{}`, `null`, `{"format":1,"objects":5}`} {
 		put(t, tree.Result(k)+"/"+RecordFile, bad)
-		if _, err := tree.Record(k); err == nil {
-			t.Errorf("%q is taken for a record", bad)
+		if got, err := tree.Record(k); err == nil || !reflect.DeepEqual(got, Record{}) {
+			t.Errorf("%q is taken for a record: %+v", bad, got)
 		}
+	}
+	pipe(t, tree.Result(k)+"/"+RecordFile)
+	if _, err := tree.Record(k); err == nil {
+		t.Error("a pipe is taken for a record")
 	}
 }
 

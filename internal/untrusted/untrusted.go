@@ -28,6 +28,8 @@ type Dir struct {
 	root *os.Root
 	path string
 	uid  uint32
+	// shared says that others than its owner may write to it.
+	shared bool
 }
 
 // Open opens the directory at path; it may be a symbolic link to one.
@@ -36,11 +38,15 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a directory: %w", err)
 	}
-	d := &Dir{root: root, path: path}
+	return newDir(root, path), nil
+}
+
+func newDir(root *os.Root, path string) *Dir {
+	d := &Dir{root: root, path: path, shared: true}
 	if fi, err := root.Stat("."); err == nil {
-		d.uid = owner(fi)
+		d.uid, d.shared = owner(fi), fi.Mode()&0o022 != 0
 	}
-	return d, nil
+	return d
 }
 
 // Sub opens a directory in the directory.
@@ -49,7 +55,7 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{root, filepath.Join(d.path, name), d.uid}, nil
+	return newDir(root, filepath.Join(d.path, name)), nil
 }
 
 // Root gives access to the directory without the checks that Dir makes of files.
@@ -61,8 +67,9 @@ func (d *Dir) Close() error { return d.root.Close() }
 // File opens the regular file that name, a path below the directory, leads to.
 // Symbolic links are followed inside of the directory, also those that name it
 // by its whole path. A second name (a hard link) of a file that only others may
-// read is refused like a name outside: a link needs no right to read
-// (proc_sys_fs(5), protected_hardlinks).
+// read is refused like a name outside, and so is one of root's in a directory that
+// others may write to: a link needs no right to read (proc_sys_fs(5),
+// protected_hardlinks).
 func (d *Dir) File(name string) (*os.File, fs.FileInfo, error) {
 	name, err := d.resolve(name)
 	if err != nil {
@@ -95,7 +102,7 @@ func (d *Dir) fit(name string, fi fs.FileInfo) error {
 		return fmt.Errorf("%q is not a file but a %s", name, kind(fi.Mode()))
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
-	if ok && st.Nlink > 1 && fi.Mode()&0o004 == 0 && st.Uid != d.uid {
+	if ok && st.Nlink > 1 && fi.Mode()&0o004 == 0 && (st.Uid != d.uid || st.Uid == 0 && d.shared) {
 		return fmt.Errorf("%q %w: it is another name of a file of somebody else", name, ErrOutside)
 	}
 	return nil
@@ -155,10 +162,22 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return readAll(f, fi, path, limit)
 }
 
+// ReadLinked is ReadFile for a path that may be a symbolic link.
+func ReadLinked(path string, limit int64) ([]byte, error) {
+	f, fi, err := open(path, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f, fi, path, limit)
+}
+
 // OpenFile opens the regular file at path. A symbolic link at its end is not
 // followed.
-func OpenFile(path string) (*os.File, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_NOFOLLOW, 0)
+func OpenFile(path string) (*os.File, fs.FileInfo, error) { return open(path, syscall.O_NOFOLLOW) }
+
+func open(path string, flags int) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|flags, 0)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -271,6 +271,9 @@ func damages() []damage {
 		}},
 		{"stale lock", `echo "process 99999999 (dkms)" >$T/.lock; mkdir $T/.journal; echo x >$T/.journal/1.prepare`, 27, []string{"lock", "unfinished"}, keeps("two")},
 		{"a directory as lock", `mkdir $T/.lock`, 27, []string{"lock"}, keeps("two")},
+		{"damaged journal", `mkdir $T/.journal; echo '[{' >$T/.journal/1.commit`, 28, []string{"journal"}, keeps("two")},
+		{"a pipe as build.json", `rm $T/two/1.0/$K2/x86_64/build.json; mkfifo $T/two/1.0/$K2/x86_64/build.json`, 27, []string{"foreign"}, keeps("two")},
+		{"empty build.json", `echo {} >$T/two/1.0/$K2/x86_64/build.json`, 27, []string{"record"}, keeps("two")},
 		{"truncated build.json", `truncate -s 100 $T/two/1.0/$K2/x86_64/build.json`, 27, []string{"record"}, keeps("two")},
 	}
 }
