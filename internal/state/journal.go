@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"dkms-go/internal/durable"
 	"dkms-go/internal/untrusted"
 )
@@ -240,11 +242,11 @@ func redo(journal string, step func()) error {
 // maxJournal bounds the list of a change, in bytes.
 const maxJournal = 64 << 20
 
-// readOps reads the list of a change. The error is a *Damaged, unless it may not be
-// read.
+// readOps reads the list of a change. The error is a *Damaged, unless it may not, or
+// can't, be read: a disk that fails says nothing of the list.
 func readOps(journal string) ([]op, error) {
 	text, err := untrusted.ReadFile(journal, maxJournal)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EIO) {
 		return nil, err
 	}
 	var ops []op
