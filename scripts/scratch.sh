@@ -16,7 +16,8 @@
 #
 # DIR is an overlay: the lab's parts below, all changes in DIR.layers/upper,
 # and the list of what is below in DIR.layers/lower. DIR must not exist or be
-# empty.
+# empty. With 8 GiB of free memory changes are kept there: unpacking packages and
+# removing roots is most of what disks do in tests. SCRATCH_DISK=yes wants the disk.
 set -eu
 here=$(cd "$(dirname -- "$0")" && pwd)
 # shellcheck source=mounts.sh
@@ -25,15 +26,27 @@ LAB=${LAB:-$(dirname "$here")/.lab}
 
 die() { echo "scratch.sh: $*" >&2; exit 1; }
 
+# roomy: whether there is memory to keep roots in.
+roomy() {
+  [ "${SCRATCH_DISK:-no}" != yes ] &&
+    awk '$1 == "MemAvailable:" { exit !($2 >= 8 * 1024 * 1024) }' /proc/meminfo
+}
+
+# in_memory LAYERS: layers are in memory.
+in_memory() {
+  mount -t tmpfs -o mode=755 scratch "$1"
+  mkdir -p "$1/upper" "$1/work"
+}
+
 # overlay DIR LOWER: mounts an overlay at DIR. Where the file system of DIR
-# cannot be an upper layer (itself an overlay), a tmpfs is.
+# cannot be an upper layer (itself an overlay), memory is.
 overlay() {
   local dir=$1 layers=$1.layers
   local args="lowerdir=$2,upperdir=$layers/upper,workdir=$layers/work"
   mkdir -p "$layers/upper" "$layers/work"
+  if roomy; then in_memory "$layers"; fi
   if ! mount -t overlay -o "$args" overlay "$dir" 2>/dev/null; then
-    mount -t tmpfs -o mode=755 scratch "$layers"
-    mkdir -p "$layers/upper" "$layers/work"
+    in_memory "$layers"
     mount -t overlay -o "$args" overlay "$dir"
   fi
   echo "$2" >"$layers/lower"

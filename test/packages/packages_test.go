@@ -24,12 +24,12 @@ const (
 )
 
 // distribution makes a root with the headers of two kernels, the distribution's
-// dkms and two module packages, built and installed by it for both.
+// dkms and a module package, built and installed by it for both.
 func distribution(t *testing.T) *lab.Root {
 	t.Helper()
 	k := lab.AptKernels(t)
 	root := lab.AptRoot(t)
-	root.MustApt("install", "linux-headers-"+k.Cur, "linux-headers-"+k.Cloud, "dkms", "acpi-call-dkms", "dpdk-kmods-dkms")
+	root.MustApt("install", "linux-headers-"+k.Cur, "linux-headers-"+k.Cloud, "dkms", "acpi-call-dkms")
 	for _, release := range []string{k.Cur, k.Cloud} {
 		root.MustRun("dkms", "autoinstall", "-k", release)
 	}
