@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package docs
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"dkms-go/test/lab"
+)
+
+// elsewhere has the commands that can't run in a root without a network, systemd or a
+// kernel of its own, or that would compile once more, and who runs them: a test, or
+// the line of a file.
+var elsewhere = map[string]string{
+	"make demo":      "test/docs TestDemo",
+	"make packages":  "Makefile lint lab packages",
+	"make build man": "Makefile packages: build man",
+	"make install DESTDIR=/tmp/stage FAMILY=arch":                "test/packages TestInstall",
+	"sudo apt-get install ./dist/dkms-go_*.deb":                  "test/packages TestSwitch",
+	"sudo apt-get install ./dkms-go_*.deb":                       "test/packages TestSwitch",
+	"sudo apt-get install dkms":                                  "test/packages TestSwitch",
+	"sudo dnf swap dkms ./dkms-go-*.rpm":                         "test/packages TestRpm", // by rpm: Debian has no dnf to run
+	"sudo dnf swap dkms-go dkms":                                 "test/packages TestRpm",
+	"sudo apt-get install linux-image-amd64 linux-headers-amd64": "test/upgrade TestUpgrade",
+	"sudo apt-get install linux-headers-6.12.117+deb12-amd64":    "test/doctor TestPackages",
+	"sudo apt-get install make gcc-12":                           "test/doctor TestPackages",
+	"sudo mount -o remount,rw /var":                              "test/doctor TestModules",
+	"sudo modprobe -r hello":                                     "test/doctor TestRunning",
+	"sudo modprobe hello":                                        "test/doctor TestRunning",
+	"sudo dkms build hello/1.0 --force":                          "test/scripts TestScripts",
+	"journalctl -t dkms":                                         "test/scripts TestScripts", // what is sent
+}
+
+// TestDemo runs the demonstration, whose builds take most of a minute; CI, whose time
+// is short, only asks make for it.
+func TestDemo(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	args := []string{"-C", lab.Repo(t), "demo"}
+	if os.Getenv("CI") == "true" {
+		args = append(args, "-n")
+	}
+	lab.MustExec(t, "make", args...)
+}
+
+// TestElsewhere wants what the table names to exist.
+func TestElsewhere(t *testing.T) {
+	for command, by := range elsewhere {
+		where, what, ok := strings.Cut(by, " ")
+		path := filepath.Join(lab.Repo(t), strings.TrimSuffix(where, ":"))
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Errorf("%s: %v", command, err)
+			continue
+		}
+		files := []string{path}
+		if info.IsDir() {
+			files, _ = filepath.Glob(filepath.Join(path, "*_test.go"))
+			what = "func " + what + "("
+		}
+		found := !ok
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = found || strings.Contains(string(text), what)
+		}
+		if !found {
+			t.Errorf("%s: %s has no %q", command, where, what)
+		}
+	}
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package docs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"dkms-go/test/lab"
+)
+
+// The kernels that the documentation writes of.
+const (
+	newerKernel = "6.12.117+deb12-amd64"
+	olderKernel = "6.1.0-56-amd64"
+)
+
+// authorPage has the source of hello/1.0, which all other pages work with.
+const authorPage = "docs/guides/module-author.md"
+
+// imagePage works with an image at /mnt/image.
+const imagePage = "docs/guides/image-builder.md"
+
+// before is what a page takes for granted, in commands.
+var before = map[string][]string{
+	"docs/troubleshooting.md": {"dkms install hello/1.0"},
+}
+
+// stand are programs that take the place of those that would need a machine.
+var stand = map[string]string{
+	"sudo":   `exec "$@"`,
+	"reboot": `echo reboot`,
+	// The machine of the documentation runs the newer kernel; the one that runs here
+	// isn't installed in the root.
+	"dkms": `case " $* " in
+*" -k "*|*" --all "*|*" --root "*|*" --help "*) ;;
+*" ready "*) set -- "$@" --templatekernel NEWER ;;
+*" build "*|*" install "*|*" uninstall "*|*" unbuild "*|*" config "*|*" autoinstall "*|*" key status "*) set -- "$@" -k NEWER ;;
+esac
+exec /usr/sbin/dkms "$@"`,
+}
+
+// world has the root that each page begins with.
+type world struct {
+	t            *testing.T
+	newer, older string
+	base         *lab.Root
+}
+
+// TestPages runs the commands of the pages in their order, each page in a root of its
+// own: hello/1.0 in /usr/src and in the working directory, and its builds in the cache.
+func TestPages(t *testing.T) {
+	older, newer := lab.Kernels(t)
+	w := &world{t: t, newer: newer, older: older, base: lab.Scratch(t)}
+	w.prepare()
+	pages := []string{"README.md", "docs/migration.md", "docs/troubleshooting.md"}
+	guides, err := filepath.Glob(filepath.Join(lab.Repo(t), "docs", "guides", "*.md"))
+	if err != nil || len(guides) == 0 {
+		t.Fatal("no guides", err)
+	}
+	for _, guide := range guides {
+		pages = append(pages, "docs/guides/"+filepath.Base(guide))
+	}
+	used := map[string]bool{}
+	for _, page := range pages {
+		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
+			w.page(t, page, used)
+		})
+	}
+	for command := range elsewhere {
+		if !used[command] {
+			t.Errorf("no page has the command of the table: %s", command)
+		}
+	}
+}
+
+// prepare makes the root: few objects of the kernel, whose index then takes no time,
+// dkms as the package has it, hello/1.0, and the results of its builds.
+func (w *world) prepare() {
+	w.t.Helper()
+	for _, part := range []string{"arch", "crypto", "drivers", "fs", "net", "sound"} {
+		if err := os.RemoveAll(w.base.Path("usr/lib/modules", w.newer, "kernel", part)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.base.MustRun("depmod", w.newer)
+	lab.MustExec(w.t, filepath.Join(lab.Repo(w.t), "packaging", "install.sh"), "deb", w.base.Dir)
+	w.base.AddBinary()
+	for name, text := range stand {
+		w.write(w.base, "/usr/lib/stand/"+name, "#!/bin/sh\n"+strings.ReplaceAll(text, "NEWER", w.newer)+"\n", 0o755)
+	}
+	for _, b := range Blocks(w.t, authorPage) {
+		if path, text := b.File(); strings.HasPrefix(path, "hello/") {
+			w.write(w.base, path, text, 0o644)
+		}
+	}
+	lab.MustExec(w.t, "cp", "-r", w.base.Path("root/hello"), w.base.Path("usr/src/hello-1.0"))
+	for _, command := range []string{"dkms build hello/1.0 -k " + newerKernel + " -k " + olderKernel, "dkms remove hello/1.0 --all"} {
+		w.run(w.t, w.base, Line{Text: command, At: authorPage})
+	}
+	w.base.Freeze()
+}
+
+// write puts a file into a root; a relative path is below the working directory.
+func (w *world) write(r *lab.Root, path, text string, mode os.FileMode) {
+	w.t.Helper()
+	if !filepath.IsAbs(path) {
+		path = filepath.Join("/root", path)
+	}
+	path = r.Path(path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// page runs a page; the commands of elsewhere that it has are marked as used.
+func (w *world) page(t *testing.T, page string, used map[string]bool) {
+	r := lab.AptRootOver(t, w.base)
+	if page == imagePage {
+		w.mount(t, r)
+	}
+	for _, command := range before[page] {
+		w.run(t, r, Line{Text: command, At: page})
+	}
+	for _, b := range Blocks(t, page) {
+		if path, text := b.File(); path != "" {
+			w.write(r, path, text, 0o644)
+			continue
+		}
+		for _, l := range b.Lines {
+			switch {
+			case b.Info == "text" || l.Command() == "":
+			case elsewhere[l.Command()] != "":
+				used[l.Command()] = true
+			default:
+				w.run(t, r, l)
+			}
+		}
+	}
+}
+
+// mount puts another such root, an image, into a root.
+func (w *world) mount(t *testing.T, r *lab.Root) {
+	t.Helper()
+	image := lab.AptRootOver(t, w.base)
+	at := r.Path("mnt/image")
+	lab.MustExec(t, "mkdir", "-p", at)
+	lab.MustExec(t, "mount", "--rbind", "--make-rslave", image.Dir, at)
+	t.Cleanup(func() { lab.MustExec(t, "umount", "-R", at) })
+}
+
+// run runs a command, in bash and in /root.
+func (w *world) run(t *testing.T, r *lab.Root, l Line) {
+	t.Helper()
+	command := strings.NewReplacer("bin/dkms", "dkms", newerKernel, w.newer, olderKernel, w.older).Replace(l.Command())
+	res := r.Run("env", "PATH=/usr/lib/stand:/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-c", "cd /root; "+command)
+	said := fmt.Sprintf("%s\n%s%s", command, res.Stdout, res.Stderr)
+	if res.Code != l.Exit() {
+		t.Errorf("%s: exit code %d, want %d: %s", l.At, res.Code, l.Exit(), said)
+		return
+	}
+	t.Logf("%s: %s", l.At, said)
+}
