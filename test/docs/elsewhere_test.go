@@ -62,14 +62,53 @@ func TestElsewhere(t *testing.T) {
 		}
 		found := !ok
 		for _, file := range files {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			found = found || strings.Contains(string(text), what)
+			found = found || strings.Contains(read(t, file), what)
 		}
 		if !found {
 			t.Errorf("%s: %s has no %q", command, where, what)
 		}
 	}
+}
+
+// symptoms are the troubles that docs/troubleshooting.md must have a section of, with
+// what of test/doctor makes and mends them.
+var symptoms = map[string]string{
+	"Module not loading after install":    `"module not loading after install"`,
+	"Build failure":                       `"build failure"`,
+	"Module file not found":               `"module file not found"`,
+	"Dependency issues":                   `"dependency issues"`,
+	"Permission errors":                   `"permission errors"`,
+	"Missing headers":                     `"missing headers"`,
+	"Missing toolchain":                   `"missing toolchain"`,
+	"Kernel outside the supported range":  `"kernel outside the supported range"`,
+	"Driver not loaded after restart":     "func TestRunning(",
+	"Automatic kernel update not rebuilt": `"automatic kernel update not rebuilt"`,
+	"Wrong package order":                 `"wrong package order"`,
+}
+
+// TestSymptoms wants a section and a test for each.
+func TestSymptoms(t *testing.T) {
+	page := read(t, filepath.Join(lab.Repo(t), "docs", "troubleshooting.md"))
+	files, _ := filepath.Glob(filepath.Join(lab.Repo(t), "test", "doctor", "*_test.go"))
+	var tests strings.Builder
+	for _, file := range files {
+		tests.WriteString(read(t, file))
+	}
+	for heading, test := range symptoms {
+		if !strings.Contains(page, "\n## "+heading+"\n") {
+			t.Errorf("docs/troubleshooting.md has no section %q", heading)
+		}
+		if !strings.Contains(tests.String(), test) {
+			t.Errorf("test/doctor has no test %s", test)
+		}
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
