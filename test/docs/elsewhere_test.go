@@ -45,9 +45,20 @@ func TestDemo(t *testing.T) {
 	lab.MustExec(t, "make", args...)
 }
 
-// TestElsewhere wants what the table names to exist.
+// TestElsewhere wants what the table names to exist, and each command to be in a page.
 func TestElsewhere(t *testing.T) {
+	used := map[string]bool{}
+	for _, page := range pages(t) {
+		for _, b := range Blocks(t, page) {
+			for _, l := range b.Lines {
+				used[l.Command()] = true
+			}
+		}
+	}
 	for command, by := range elsewhere {
+		if !used[command] {
+			t.Errorf("no page has the command %s", command)
+		}
 		where, what, ok := strings.Cut(by, " ")
 		path := filepath.Join(lab.Repo(t), strings.TrimSuffix(where, ":"))
 		info, err := os.Stat(path)
