@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dkms-go/internal/altroot"
 	"dkms-go/internal/build"
 	"dkms-go/internal/cache"
 	"dkms-go/internal/conf"
@@ -138,7 +139,7 @@ func telling(environ []string) []string {
 	names := []string{
 		"_", "PWD", "OLDPWD", "SHLVL", "TERM", "COLORTERM", "DISPLAY", "WAYLAND_DISPLAY", "LS_COLORS", "LESSOPEN", "LESSCLOSE", "PAGER", "EDITOR", "VISUAL",
 		"MAIL", "HISTFILE", "HISTSIZE", "PS1", "WINDOWID", "COLUMNS", "LINES", "TMPDIR", "INVOCATION_ID", "JOURNAL_STREAM", "NOTIFY_SOCKET", "SYSTEMD_EXEC_PID",
-		"MAINPID", "MANAGERPID", "DBUS_SESSION_BUS_ADDRESS", "parallel_jobs", state.LockEnv,
+		"MAINPID", "MANAGERPID", "DBUS_SESSION_BUS_ADDRESS", "parallel_jobs", state.LockEnv, altroot.ActiveVar,
 	}
 	prefixes := []string{"SSH_", "SUDO_", "XDG_", "DPKG_", "DEBIAN_", "DEBCONF_", "APT_", "GPG_", "TMUX", "VTE_", "KONSOLE_", "GNOME_"}
 	last := map[string]string{} // as in os/exec the last value of a name counts

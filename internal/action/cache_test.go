@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"dkms-go/internal/altroot"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
 )
@@ -130,6 +131,7 @@ func TestCacheKey(t *testing.T) {
 		{"nothing", func() {}, 0},
 		{"the jobs", func() { m.set.Jobs = "7" }, 0},
 		{"the terminal", func() { setenv("TERM=dumb"); setenv("SSH_TTY=x") }, 0},
+		{"the directory of a root", func() { setenv(altroot.ActiveVar + "=/mnt/image") }, 0},
 		{"the time of a source file", func() { touch("src/one-1/one.c") }, 0},
 		{"a source file", func() { m.put("src/one-1/new.h", "1") }, 1},
 		{"the conf", func() { m.put("etc/one.conf", "STRIP=no\n") }, 1},

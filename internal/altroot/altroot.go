@@ -30,9 +30,9 @@ import (
 	"dkms-go/internal/run"
 )
 
-// activeVar is set in the environment of a process that works inside a root,
+// ActiveVar is set in the environment of a process that works inside a root,
 // to the directory that is its root.
-const activeVar = "DKMS_ROOT_ACTIVE"
+const ActiveVar = "DKMS_ROOT_ACTIVE"
 
 // grace is what the inner process gets to end its own commands.
 const grace = 30 * time.Second
@@ -47,7 +47,7 @@ type Stdio struct {
 // started by Exec.
 func Active(environ []string) (dir string, ok bool) {
 	for _, variable := range environ {
-		if value, found := strings.CutPrefix(variable, activeVar+"="); found {
+		if value, found := strings.CutPrefix(variable, ActiveVar+"="); found {
 			return value, true
 		}
 	}
@@ -139,7 +139,7 @@ func innerEnv(environ []string, root string) []string {
 	inner := slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
 		return strings.HasPrefix(variable, "TMPDIR=")
 	})
-	return append(inner, activeVar+"="+root)
+	return append(inner, ActiveVar+"="+root)
 }
 
 // createDirs makes the directories below root that dkms writes to.
