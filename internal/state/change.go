@@ -106,7 +106,9 @@ func (c *Change) Stage(dest string) (string, error) {
 	if err := makeDir(filepath.Dir(dest)); err != nil {
 		return "", fmt.Errorf("preparing %s: %w", dest, err)
 	}
-	if err := (op{opPlace, tmp, dest}).permitted(); err != nil { // else the next line has an odd error
+	// Else the next line has an odd error. Another process may have removed the
+	// directory; who makes the file sees to that.
+	if err := (op{opPlace, tmp, dest}).permitted(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("preparing %s: %w", dest, err)
 	}
 	if err := os.RemoveAll(tmp); err != nil {
@@ -151,11 +153,11 @@ func makeDir(dir string) (err error) {
 	return err
 }
 
-// inDir has a file made in a directory, which it makes if it isn't there.
+// inDir has a file made in a directory, which it makes if it isn't there. That the
+// directory is there afterwards doesn't tell that it was: others make it, too.
 func inDir(dir string, make func() error) (err error) {
 	for range maxTries {
-		err = make()
-		if _, e := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) || !errors.Is(e, fs.ErrNotExist) {
+		if err = make(); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		if err := makeDir(dir); err != nil {
