@@ -11,6 +11,7 @@
 # make corpus-confined   builds the corpus confined and unconfined, and compares
 # make bench-go   Go benchmarks
 # make diagnosis-logs   the failing logs of test/diagnosis anew; takes an hour
+# make screens docs/screens.md anew: what a terminal shows; needs tmux
 # make fuzz    each fuzz test for FUZZTIME=30s, one after another; FUZZ=Name for
 #              those that match; docs/fuzzing.md
 # make crash   kills dkms at each of its changes to the disk, and has each of
@@ -44,7 +45,7 @@ GOTEST  := go test -timeout 30m
 
 FAMILY ?= none
 
-.PHONY: all build deps lab demo test unit race bench bench-go corpus-confined diagnosis-logs crash fuzz pgo vm man packages install lint clean distclean
+.PHONY: all build deps lab demo test unit race bench bench-go corpus-confined diagnosis-logs screens crash fuzz pgo vm man packages install lint clean distclean
 
 all: build
 
@@ -108,6 +109,9 @@ corpus-confined: build
 # DKMS_DIAGNOSIS_CASES the modules to build, by default all.
 diagnosis-logs: build
 	DKMS_DIAGNOSIS=regenerate $(GOTEST) -v -count=1 -timeout 3h -run '^TestRegenerate$$' ./test/diagnosis
+
+screens: build
+	@scripts/screens.sh
 
 bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dkms-go/internal/action"
+	"dkms-go/internal/report"
 )
 
 // Exit codes of the command line itself.
@@ -152,7 +153,7 @@ func explain(w io.Writer, f *action.Failure) {
 		b.WriteString(h)
 		b.WriteByte('\n')
 	}
-	io.WriteString(w, b.String())
+	io.WriteString(report.Wrapped(w), b.String())
 }
 
 // sentence begins an error's text with a capital unless it begins with a name.

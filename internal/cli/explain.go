@@ -12,6 +12,7 @@ import (
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/plan"
+	"dkms-go/internal/report"
 	"dkms-go/internal/state"
 )
 
@@ -75,7 +76,7 @@ func explainVerb(ctx context.Context, c *command) error {
 	if c.args.has("--json") {
 		return errors.Join(printJSON(c.io.Out, explainJSON(verb, o, err == nil)), err)
 	}
-	if werr := writeOutlook(c.io.Out, o, c.args.has("--verbose")); werr != nil {
+	if werr := writeOutlook(report.Wrapped(c.io.Out), o, c.args.has("--verbose")); werr != nil {
 		return werr
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"dkms-go/internal/finding"
+	"dkms-go/internal/report"
 )
 
 // FsckSchema names the form of `fsck --json`.
@@ -50,7 +51,7 @@ func fsck(ctx context.Context, c *command) error {
 	if worst, any := finding.Worst(r.Left); !any || worst == finding.Note {
 		fmt.Fprintf(&b, "The DKMS tree and what is installed are in order.\n")
 	}
-	if _, werr := io.WriteString(c.io.Out, b.String()); werr != nil {
+	if _, werr := io.WriteString(report.Wrapped(c.io.Out), b.String()); werr != nil {
 		return fmt.Errorf("writing the findings: %w", werr)
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/finding"
+	"dkms-go/internal/report"
 )
 
 // LintSchema names the form of `lint --json`.
@@ -42,7 +43,7 @@ func lintVerb(ctx context.Context, c *command) error {
 	if c.args.has("--json") {
 		return errors.Join(printJSON(c.io.Out, lintDocument{LintSchema, dir, findings0(list)}), err)
 	}
-	if werr := finding.Write(c.io.Out, list); werr != nil {
+	if werr := finding.Write(report.Wrapped(c.io.Out), list); werr != nil {
 		return werr
 	}
 	if len(list) == 0 {

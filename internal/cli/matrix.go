@@ -15,6 +15,7 @@ import (
 	"dkms-go/internal/action"
 	"dkms-go/internal/durable"
 	"dkms-go/internal/plan"
+	"dkms-go/internal/report"
 	"dkms-go/internal/state"
 )
 
@@ -77,7 +78,7 @@ func matrix(ctx context.Context, c *command) error {
 		default:
 			text = t.text()
 		}
-		if _, werr := io.WriteString(c.io.Out, text); werr != nil {
+		if _, werr := io.WriteString(report.Wrapped(c.io.Out), text); werr != nil {
 			return fmt.Errorf("writing the table: %w", werr)
 		}
 		return err

@@ -16,6 +16,7 @@ import (
 	"dkms-go/internal/action"
 	"dkms-go/internal/aside"
 	"dkms-go/internal/plan"
+	"dkms-go/internal/report"
 	"dkms-go/internal/state"
 )
 
@@ -232,7 +233,7 @@ func writePreflight(w io.Writer, targets []plan.Target, list []action.Tried) err
 		}
 		b.WriteString(preflightVerdict(target, counts))
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil {
+	if _, err := io.WriteString(report.Wrapped(w), b.String()); err != nil {
 		return fmt.Errorf("writing the list: %w", err)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"dkms-go/internal/action"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/plan"
+	"dkms-go/internal/report"
 	"dkms-go/internal/state"
 )
 
@@ -38,7 +39,7 @@ func status(ctx context.Context, c *command) error {
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("writing the list: %w", err)
 	}
-	action.Report(c.io.Err, outcomes)
+	action.Report(report.Wrapped(c.io.Err), outcomes)
 	return nil
 }
 

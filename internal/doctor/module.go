@@ -117,7 +117,10 @@ func failed(f *Facts, k *Kernel, m *Module) []finding.Finding {
 		s, why = finding.Warning, "the last attempt failed; "+m.Active+" stays installed"
 	}
 	next := f.replacement(k, m)
-	hints, commands := hintSteps(m.Outcome)
+	cause, hints, commands := hintSteps(m.Outcome)
+	if cause != "" {
+		why = cause + "; " + why
+	}
 	switch {
 	case len(next) > 0:
 	case len(commands) > 0:
@@ -131,19 +134,21 @@ func failed(f *Facts, k *Kernel, m *Module) []finding.Finding {
 	return one(s, where(m.ID, k), m.Outcome.Error, why, next...)
 }
 
-// hintSteps sorts what an outcome says to do into words and commands: "Install it
-// with: COMMAND".
-func hintSteps(o *state.Outcome) (hints, commands []string) {
+// hintSteps sorts what an outcome says into the cause, and what to do: in words, and
+// as commands ("Install it with: COMMAND").
+func hintSteps(o *state.Outcome) (cause string, hints, commands []string) {
 	for _, h := range o.Hints {
 		_, line, ok := strings.Cut(h, "with: ")
 		switch {
 		case strings.HasPrefix(h, "Install ") && ok:
 			commands = append(commands, "$ "+line)
+		case strings.HasPrefix(h, "Cause: "):
+			cause = strings.TrimSuffix(strings.TrimPrefix(h, "Cause: "), ".")
 		case !strings.Contains(h, o.Error):
-			hints = append(hints, h)
+			hints = append(hints, strings.TrimPrefix(h, "Next: "))
 		}
 	}
-	return hints, commands
+	return cause, hints, commands
 }
 
 // order tells of modules that wait for what is there.

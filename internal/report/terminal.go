@@ -18,6 +18,9 @@ const (
 // TerminalSize returns what tells the size of the terminal that w is, or nil if
 // w isn't one.
 func TerminalSize(w io.Writer) func() (columns, rows int) {
+	if b, ok := w.(*boardWriter); ok {
+		w = b.w
+	}
 	f, ok := w.(syscall.Conn)
 	if !ok {
 		return nil
