@@ -161,7 +161,7 @@ func telling(environ []string) []string {
 // place, if there is one. An entry that is damaged, or that the kernel would not
 // load, is dropped.
 func (r *reuse) restore(ctx context.Context, out, errw io.Writer) bool {
-	p, err := r.find()
+	p, err := r.find(r.store().Get)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
@@ -177,9 +177,10 @@ func (r *reuse) restore(ctx context.Context, out, errw io.Writer) bool {
 	return true
 }
 
-// find reads the entry and holds it against the machine.
-func (r *reuse) find() (build.Product, error) {
-	e, err := r.store().Get(r.key)
+// find reads the entry, by Get or Peek of the store, and holds it against the
+// machine.
+func (r *reuse) find(get func(key string) (cache.Entry, error)) (build.Product, error) {
+	e, err := get(r.key)
 	if err != nil {
 		return build.Product{}, err
 	}

@@ -205,7 +205,7 @@ func (c *comparison) cached(ctx context.Context) {
 	case c.Force:
 		c.add("cache", "", "not used with --force", Tells)
 	default:
-		p, err := r.find()
+		p, err := r.find(r.store().Peek)
 		if err == nil {
 			c.add("cache", "", "has the result, built "+p.Record.Built.Local().Format(time.DateTime)+": nothing would be compiled", Tells)
 		} else {

@@ -72,6 +72,15 @@ func (s Store) path(key string) string { return filepath.Join(s.Dir, key+extensi
 // none, and ErrDamaged if there was one that isn't what was written: it is
 // removed.
 func (s Store) Get(key string) (Entry, error) {
+	e, err := s.Peek(key)
+	if errors.Is(err, ErrDamaged) {
+		err = errors.Join(err, os.RemoveAll(s.path(key)))
+	}
+	return e, err
+}
+
+// Peek is Get, and removes nothing.
+func (s Store) Peek(key string) (Entry, error) {
 	path := s.path(key)
 	fi, err := os.Lstat(path)
 	if err != nil {
@@ -85,7 +94,7 @@ func (s Store) Get(key string) (Entry, error) {
 	}
 	e, err := decode(key, data)
 	if err != nil {
-		return Entry{}, errors.Join(fmt.Errorf("%w %s: %w", ErrDamaged, path, err), os.RemoveAll(path))
+		return Entry{}, fmt.Errorf("%w %s: %w", ErrDamaged, path, err)
 	}
 	return e, nil
 }

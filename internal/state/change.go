@@ -143,10 +143,11 @@ func (c *Change) StageFile(dest string, content []byte, mode fs.FileMode) error 
 // whoever finds them empty.
 const maxTries = 1000
 
-// makeDir makes a directory and its parents.
+// makeDir makes a directory and its parents. One that others have made and removed
+// meanwhile is an error of either kind (os.MkdirAll); a file in its place is another.
 func makeDir(dir string) (err error) {
 	for range maxTries {
-		if err = os.MkdirAll(dir, 0o755); !errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(dir, 0o755); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			break
 		}
 	}
