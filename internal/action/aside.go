@@ -50,7 +50,7 @@ func (a *Aside) NeedsExec() bool { return len(a.layers) > 0 && !a.inside }
 
 // Exec runs the same command line in a process that sees the place's directories over
 // the machine's, and returns its exit code.
-func (a *Aside) Exec(ctx context.Context, argv, environ []string, stdio aside.Stdio) (int, error) {
+func (a *Aside) Exec(ctx context.Context, argv, environ []string, stdio run.Stdio) (int, error) {
 	code, err := a.place.Exec(ctx, a.layers, argv, environ, stdio)
 	if err != nil && ctx.Err() == nil {
 		return code, fail(Internal, err, "Without such mounts header packages can't be used here. Install them, or choose kernels that are installed.")

@@ -251,16 +251,21 @@ func (w *performance) inputsRecord(key state.Key, m *conf.Module, chain toolchai
 	return r
 }
 
+// installedAs returns the version of a module that is installed for a kernel.
+func (e *Engine) installedAs(module string, t plan.Target) (id state.ID, ok bool) {
+	key := t.Key(state.ID{Module: module})
+	if key.Version, ok = e.tree.Active(key); !ok {
+		return key.ID, false
+	}
+	return key.ID, e.tree.Installed(key)
+}
+
 // notInstalled returns those modules that no version of is installed.
 func (e *Engine) notInstalled(names []string, t plan.Target) (missing []string) {
 	for _, name := range names {
-		key := t.Key(state.ID{Module: name})
-		if v, ok := e.tree.Active(key); ok {
-			if key.Version = v; e.tree.Installed(key) {
-				continue
-			}
+		if _, ok := e.installedAs(name, t); !ok {
+			missing = append(missing, name)
 		}
-		missing = append(missing, name)
 	}
 	return missing
 }

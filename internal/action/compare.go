@@ -94,14 +94,12 @@ func (c *comparison) source() {
 // depends holds BUILD_DEPENDS against what is installed.
 func (c *comparison) depends() {
 	for _, name := range c.m.BuildDepends {
-		key := c.t.Key(state.ID{Module: name})
 		has := "not installed"
-		if v, ok := c.tree.Active(key); ok {
-			if key.Version = v; c.tree.Installed(key) {
-				has = key.ID.String() + ", installed"
-			}
+		id, ok := c.installedAs(name, c.t)
+		if ok {
+			has = id.String() + ", installed"
 		}
-		c.add("BUILD_DEPENDS", name, has, fit(has != "not installed"))
+		c.add("BUILD_DEPENDS", name, has, fit(ok))
 	}
 }
 
@@ -143,9 +141,9 @@ func (c *comparison) build(ctx context.Context) {
 	chain, err := c.toolchain(ctx, k)
 	switch cc := c.absentFor(k, chain); {
 	case err != nil:
-		c.refuse1("compiler", err)
+		c.against("compiler", err)
 	case cc != "":
-		c.refuse1("compiler", c.compilerMissing(k, chain))
+		c.against("compiler", c.compilerMissing(k, chain))
 	default:
 		built, found, cc := c.compilerVersions(c.config(c.t), chain)
 		has, fits := cc, Fits
@@ -169,8 +167,8 @@ func (c *comparison) build(ctx context.Context) {
 	c.signed(ctx)
 }
 
-// refuse1 adds a fact that keeps the module from being built.
-func (c *comparison) refuse1(about string, err error) {
+// against adds a fact that keeps the module from being built.
+func (c *comparison) against(about string, err error) {
 	c.add(about, "", err.Error(), Misfits)
 	if c.o.Failure == nil {
 		c.o.Failure = failed(err)
@@ -219,7 +217,7 @@ func (c *comparison) confined() {
 	cage, err := c.confinement(c.key, c.m, io.Discard)
 	switch {
 	case err != nil:
-		c.refuse1("confined", err)
+		c.against("confined", err)
 	case cage == nil:
 		c.add("confined", "", "no: its commands would do anything that dkms may (confine, CONFINE)", Tells)
 	case cage.Network:
@@ -235,7 +233,7 @@ func (c *comparison) confined() {
 func (c *comparison) signed(ctx context.Context) {
 	fw, err := c.framework(ctx, c.t.Kernel, io.Discard)
 	if err != nil {
-		c.refuse1("signing", err)
+		c.against("signing", err)
 		return
 	}
 	if reason := mok.Wanted(c.signingRequest(c.kernel(c.t), fw)); reason != nil {

@@ -60,7 +60,7 @@ const (
 // as far as that is certain beforehand.
 func (e *Engine) Outlook(ctx context.Context, verb string, id state.ID, targets []plan.Target) (Outlook, error) {
 	shown := e.Err
-	e.Err, e.DryRun = io.Discard, true
+	e.Err, e.DryRun = io.Discard, true // as a dry run it keeps no memory either
 	defer func() { e.Err = shown }()
 	targets = distinct(targets)
 	if verb == "autoinstall" {
@@ -82,7 +82,7 @@ func (e *Engine) Outlook(ctx context.Context, verb string, id state.ID, targets 
 	f := e.facts(ctx, []state.ID{id}, targets, func(other state.ID, r plan.Result) bool {
 		return other == id || verb == "install" && r.Built
 	})
-	w := &performance{Engine: e, facts: f}
+	w := e.considering(f)
 	o := Outlook{Plan: *compute(id, targets, f, plan.Options{Force: e.Force, NoRefresh: e.NoDepmod})}
 	for _, t := range targets {
 		o.Modules = append(o.Modules, w.prospect(ctx, t.Key(id), &o.Plan))
@@ -109,7 +109,7 @@ func (e *Engine) autoOutlook(ctx context.Context, only state.ID, targets []plan.
 		f := e.facts(ctx, nil, []plan.Target{t}, func(state.ID, plan.Result) bool { return true })
 		auto := plan.Autoinstall(t, only, f, plan.Options{NoRefresh: e.NoDepmod})
 		plans = append(plans, &auto.Plan)
-		w := &performance{Engine: e, facts: f}
+		w := e.considering(f)
 		for _, id := range e.newest() {
 			if only.Module != "" && id.Module != only.Module {
 				continue

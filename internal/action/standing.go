@@ -119,8 +119,8 @@ func (e *Engine) standingFor(ctx context.Context, f *doctor.Facts, k *doctor.Ker
 	}
 	m.SourceThere = readable(filepath.Join(m.Source, "dkms.conf"))
 	m.Built, m.Installed = e.tree.Built(key), e.tree.Installed(key)
-	if v, ok := e.tree.Active(key); ok && e.tree.Installed(t.Key(state.ID{Module: id.Module, Version: v})) {
-		m.Active = v
+	if active, ok := e.installedAs(id.Module, t); ok {
+		m.Active = active.Version
 	}
 	for _, o := range e.Outcomes(Filter{Module: id.Module, Version: id.Version, Kernel: t.Kernel, Arch: t.Arch}) {
 		m.Outcome = &o
@@ -143,11 +143,8 @@ func (e *Engine) neededFor(t plan.Target, module string) string {
 	if err != nil || running == t.Kernel {
 		return ""
 	}
-	key := state.Key{ID: state.ID{Module: module}, Kernel: running, Arch: t.Arch}
-	if v, ok := e.tree.Active(key); ok {
-		if key.Version = v; e.tree.Installed(key) {
-			return "kernel " + running + ", which runs, has " + key.ID.String()
-		}
+	if id, ok := e.installedAs(module, plan.Target{Kernel: running, Arch: t.Arch}); ok {
+		return "kernel " + running + ", which runs, has " + id.String()
 	}
 	return ""
 }
@@ -166,7 +163,7 @@ func (e *Engine) readConf(ctx context.Context, m *patient, t plan.Target) {
 		m.Others = e.otherVersions(ctx, m.ID, t, false)
 		m.Fits = e.fits(ctx, m.ID, t)
 	}
-	for _, name := range (&performance{Engine: e}).notInstalled(c.BuildDepends, t) {
+	for _, name := range e.notInstalled(c.BuildDepends, t) {
 		d := doctor.Depend{Name: name}
 		if other := e.meant(state.ID{Module: name}, t); other.Version != "" {
 			d.ID = other

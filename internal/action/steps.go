@@ -86,7 +86,8 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 		}
 		return e.rehearse(ctx, p, f), nil
 	}
-	w := &performance{Engine: e, facts: f, rooms: map[state.ID]*build.Room{}, images: map[plan.Target]*initramfs.Question{}, weak: map[string]*install.Weak{}, quietHead: quietHead, parts: parts}
+	w := e.considering(f)
+	w.rooms, w.images, w.quietHead, w.parts = map[state.ID]*build.Room{}, map[plan.Target]*initramfs.Question{}, quietHead, parts
 	builds, width := p.Counts(plan.Build), 1
 	if builds > 0 {
 		e.fit(e.weigh(p))
@@ -117,10 +118,15 @@ func (e *Engine) perform(ctx context.Context, p *plan.Plan, f *plan.Facts, quiet
 	return outcomes, interrupted(ctx, outcomes)
 }
 
+// considering is a performance of which nothing is carried out yet.
+func (e *Engine) considering(f *plan.Facts) *performance {
+	return &performance{Engine: e, facts: f, weak: map[string]*install.Weak{}}
+}
+
 // rehearse prints a plan; its outcomes are those that are certain beforehand.
 func (e *Engine) rehearse(ctx context.Context, p *plan.Plan, f *plan.Facts) []error {
 	fmt.Fprint(e.Out, p)
-	w := &performance{Engine: e, facts: f}
+	w := e.considering(f)
 	outcomes := make([]error, len(p.Steps))
 	for i, s := range p.Steps {
 		if s.Kind == plan.Refuse {

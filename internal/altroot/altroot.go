@@ -14,15 +14,11 @@ package altroot
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,15 +29,6 @@ import (
 // ActiveVar is set in the environment of a process that works inside a root,
 // to the directory that is its root.
 const ActiveVar = "DKMS_ROOT_ACTIVE"
-
-// grace is what the inner process gets to end its own commands.
-const grace = 30 * time.Second
-
-// Stdio are the streams of the inner process.
-type Stdio struct {
-	In       io.Reader
-	Out, Err io.Writer
-}
 
 // Active returns the directory that is the root of this process, if it was
 // started by Exec.
@@ -65,7 +52,7 @@ func Active(environ []string) (dir string, ok bool) {
 //
 // Must be called as root and not from inside another root. With an error the
 // program wasn't run, except when ctx ended.
-func Exec(ctx context.Context, dir string, argv, environ []string, stdio Stdio) (code int, err error) {
+func Exec(ctx context.Context, dir string, argv, environ []string, stdio run.Stdio) (code int, err error) {
 	root, err := check(dir, environ)
 	if err != nil {
 		return 0, err
@@ -81,28 +68,13 @@ func Exec(ctx context.Context, dir string, argv, environ []string, stdio Stdio) 
 	// an empty directory. Remove, never RemoveAll.
 	defer os.Remove(stage)
 
-	cmd := run.Cmd{
-		Argv: argv,
-		// The link leads to the file itself, whatever the root is (proc(5)).
-		Path:   filepath.Join(host.Default().Proc, strconv.Itoa(os.Getpid()), "exe"),
-		Dir:    "/",
-		Env:    innerEnv(environ, root),
-		Stdin:  stdio.In,
-		Stdout: stdio.Out,
-		Stderr: stdio.Err,
-		Grace:  grace,
-	}
-	err = run.Private(run.View{}, func() error {
+	cmd := run.Cmd{Argv: argv, Dir: "/", Env: innerEnv(environ, root)}
+	return run.Again(ctx, cmd, stdio, func() error {
 		if err := enter(root, stage); err != nil {
 			return fmt.Errorf("entering root %s: %w", root, err)
 		}
-		return cmd.Run(ctx)
+		return nil
 	})
-	var exit *run.ExitError
-	if errors.As(err, &exit) && ctx.Err() == nil {
-		return exit.Code, nil
-	}
-	return run.Code(err), err
 }
 
 // check returns dir without symbolic links, if it can be made a root.

@@ -56,7 +56,7 @@ func inside(args []string) int {
 			dir, err := os.Getwd()
 			fmt.Println("pwd", dir, err)
 		case "again":
-			_, err := altroot.Exec(context.Background(), what, []string{helper}, os.Environ(), altroot.Stdio{})
+			_, err := altroot.Exec(context.Background(), what, []string{helper}, os.Environ(), run.Stdio{})
 			fmt.Println("again:", err)
 		case "private":
 			err := run.Private(run.View{Binds: []run.Bind{{Source: "/var", Target: "/usr/src"}}}, func() error {
@@ -107,7 +107,7 @@ func exec(t *testing.T, dir string, args ...string) (string, int) {
 	t.Setenv("TMPDIR", t.TempDir()) // other tests use the common one
 	var out bytes.Buffer
 	argv := append([]string{helper}, args...)
-	code, err := altroot.Exec(t.Context(), dir, argv, os.Environ(), altroot.Stdio{Out: &out, Err: &out})
+	code, err := altroot.Exec(t.Context(), dir, argv, os.Environ(), run.Stdio{Out: &out, Err: &out})
 	if err != nil {
 		t.Fatalf("Exec: %v\n%s", err, out.String())
 	}
@@ -233,7 +233,7 @@ func TestMergedRootEmpty(t *testing.T) {
 func TestExecCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	out := &cancelOn{text: "waiting", cancel: cancel}
-	code, err := altroot.Exec(ctx, t.TempDir(), []string{helper, "wait"}, os.Environ(), altroot.Stdio{Out: out})
+	code, err := altroot.Exec(ctx, t.TempDir(), []string{helper, "wait"}, os.Environ(), run.Stdio{Out: out})
 	if err == nil || code != 5 || !strings.Contains(out.String(), "told to end") {
 		t.Errorf("code %d, err %v, output %q", code, err, out.String())
 	}
@@ -269,7 +269,7 @@ func TestExecErrors(t *testing.T) {
 		{"root", "/", nil, "is the root already"},
 		{"inside", dir, []string{"DKMS_ROOT_ACTIVE=/x"}, "already inside root /x"},
 	} {
-		_, err := altroot.Exec(t.Context(), tc.dir, []string{helper}, tc.environ, altroot.Stdio{})
+		_, err := altroot.Exec(t.Context(), tc.dir, []string{helper}, tc.environ, run.Stdio{})
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
 		}

@@ -12,19 +12,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"dkms-go/internal/host"
 	"dkms-go/internal/run"
 	"dkms-go/internal/untrusted"
 )
@@ -38,9 +35,6 @@ const (
 	prefix   = "dkms-aside-"
 	lockName = "lock"
 )
-
-// grace is what the inner process gets to end its own commands.
-const grace = 30 * time.Second
 
 // What may be in a place: the tree that takes the place of the DKMS tree, the
 // sources of modules that nobody has added, packages that were downloaded, and what
@@ -198,38 +192,13 @@ type Layer struct {
 	Alone bool
 }
 
-// Stdio are the streams of the inner process.
-type Stdio struct {
-	In       io.Reader
-	Out, Err io.Writer
-}
-
 // Exec runs the program of this process with argv (argv[0] included) where the
 // layers stand over the machine's directories, and returns its exit code. Only that
 // process and what it starts see them. It needs the right to mount (run.CanPrivate);
 // with an error the program wasn't run, except when ctx ended.
-func (p *Place) Exec(ctx context.Context, layers []Layer, argv, environ []string, stdio Stdio) (code int, err error) {
-	cmd := run.Cmd{
-		Argv: argv,
-		// The link leads to the file itself, whatever is mounted (proc(5)).
-		Path:   filepath.Join(host.Default().Proc, strconv.Itoa(os.Getpid()), "exe"),
-		Env:    append(slices.Clone(environ), activeVar+"="+p.Dir),
-		Stdin:  stdio.In,
-		Stdout: stdio.Out,
-		Stderr: stdio.Err,
-		Grace:  grace,
-	}
-	err = run.Private(run.View{}, func() error {
-		if err := p.cover(layers); err != nil {
-			return err
-		}
-		return cmd.Run(ctx)
-	})
-	var exit *run.ExitError
-	if errors.As(err, &exit) && ctx.Err() == nil {
-		return exit.Code, nil
-	}
-	return run.Code(err), err
+func (p *Place) Exec(ctx context.Context, layers []Layer, argv, environ []string, stdio run.Stdio) (code int, err error) {
+	cmd := run.Cmd{Argv: argv, Env: append(slices.Clone(environ), activeVar+"="+p.Dir)}
+	return run.Again(ctx, cmd, stdio, func() error { return p.cover(layers) })
 }
 
 // under is the end of the name, in a place, at which a directory of the machine is

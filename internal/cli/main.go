@@ -158,7 +158,7 @@ func enter(ctx context.Context, dir string, words []string, stdio Stdio) error {
 		return &action.Failure{Reason: action.NoOSRelease, Err: fmt.Errorf("%s has no os-release file", dir), Hint: []string{"A root without it is no system that dkms knows."}}
 	}
 	argv := append([]string{"dkms"}, words...)
-	code, err := altroot.Exec(ctx, dir, argv, stdio.Environ, altroot.Stdio{In: stdio.In, Out: stdio.Out, Err: stdio.Err})
+	code, err := altroot.Exec(ctx, dir, argv, stdio.Environ, run.Stdio{In: stdio.In, Out: stdio.Out, Err: stdio.Err})
 	if ctx.Err() != nil {
 		return &action.Failure{Reason: action.Interrupted, Err: context.Cause(ctx), Said: true}
 	}

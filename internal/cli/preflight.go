@@ -14,9 +14,9 @@ import (
 	"strings"
 
 	"dkms-go/internal/action"
-	"dkms-go/internal/aside"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/report"
+	"dkms-go/internal/run"
 	"dkms-go/internal/state"
 )
 
@@ -91,7 +91,7 @@ func (c *command) tryAside(ctx context.Context, choice action.KernelChoice, prep
 	if !a.NeedsExec() {
 		return try(a)
 	}
-	code, err := a.Exec(ctx, append([]string{"dkms"}, c.words...), c.io.Environ, aside.Stdio{In: c.io.In, Out: c.io.Out, Err: c.io.Err})
+	code, err := a.Exec(ctx, append([]string{"dkms"}, c.words...), c.io.Environ, run.Stdio{In: c.io.In, Out: c.io.Out, Err: c.io.Err})
 	switch {
 	case ctx.Err() != nil:
 		return &action.Failure{Reason: action.Interrupted, Err: context.Cause(ctx), Said: true}

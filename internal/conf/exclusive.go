@@ -142,24 +142,29 @@ func (x Exclusive) holds(index string, m *Module, f Facts) Verdict {
 // clauses holds each restriction of one set against a kernel.
 func (x Exclusive) clauses(index string, m *Module, f Facts) []Clause {
 	var list []Clause
-	add := func(name, wants, has string, ok bool, reason string) {
-		if wants != "" {
-			list = append(list, Clause{name, wants, has, ok, reason})
+	add := func(name, wants, has string, ok bool, format string, args ...any) {
+		if wants == "" {
+			return
 		}
+		c := Clause{Directive: name, Wants: wants, Has: has, OK: ok}
+		if !ok {
+			c.reason = fmt.Sprintf(format, args...)
+		}
+		list = append(list, c)
 	}
 	name := varExKernel + index
-	add(name, x.Kernel, f.Release, matches(x.Kernel, f.Release), fmt.Sprintf("%s \"%s\" does not match %s", name, x.Kernel, f.Release))
+	add(name, x.Kernel, f.Release, matches(x.Kernel, f.Release), "%s \"%s\" does not match %s", name, x.Kernel, f.Release)
 	name = varExMin + index
-	add(name, x.Min, f.Release, vercmp.Pad(f.Release) >= vercmp.Pad(x.Min), fmt.Sprintf("%s is older than %s %s", f.Release, name, x.Min))
+	add(name, x.Min, f.Release, vercmp.Pad(f.Release) >= vercmp.Pad(x.Min), "%s is older than %s %s", f.Release, name, x.Min)
 	if name = varExMax + index; index == "" && m.Vars.Get(varExMax) == "" {
 		name = varObsoleteBy
 	}
-	add(name, x.Max, f.Release, vercmp.Pad(f.Release) <= vercmp.Pad(x.Max), fmt.Sprintf("%s is newer than %s %s", f.Release, name, x.Max))
+	add(name, x.Max, f.Release, vercmp.Pad(f.Release) <= vercmp.Pad(x.Max), "%s is newer than %s %s", f.Release, name, x.Max)
 	name = varExArch + index
-	add(name, x.Arch, f.Arch, matches(x.Arch, f.Arch), fmt.Sprintf("%s \"%s\" does not match %s", name, x.Arch, f.Arch))
+	add(name, x.Arch, f.Arch, matches(x.Arch, f.Arch), "%s \"%s\" does not match %s", name, x.Arch, f.Arch)
 	for _, word := range strings.Fields(x.Config) {
 		has, reason := configReason(word, f)
-		add(varExConfig+index, word, has, reason == "", varExConfig+index+": "+reason)
+		add(varExConfig+index, word, has, reason == "", "%s: %s", varExConfig+index, reason)
 	}
 	return list
 }

@@ -53,8 +53,7 @@ func (t Tree) sketch(to Tree, id ID, kernels []string) error {
 			if err := copytree.Copy(t.Result(k), to.Result(k)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			target := filepath.Join(id.Version, k.Kernel, k.Arch)
-			if err := os.Symlink(target, to.ActiveLink(k)); err != nil && !errors.Is(err, fs.ErrExist) {
+			if err := to.Mark(k); err != nil {
 				return err
 			}
 		}
