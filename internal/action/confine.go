@@ -90,15 +90,23 @@ func (e *Engine) confinedBash(errw io.Writer) conf.BashFunc {
 	if !e.Confines || e.Framework.Confine == conf.ConfineOff {
 		return nil
 	}
-	return func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
+	return func(ctx context.Context, b conf.Program) ([]byte, error) {
 		c := e.cage()
 		c.Limits = run.Limits{Processes: evaluationProcesses, FileSize: 1 << 20, Memory: memory(conf.WholeMemory) / 2, Scratch: 64 << 20}
-		return evaluating(run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw, Confine: c}.Output(ctx))
+		for _, file := range b.Confs {
+			if dir, name := filepath.Split(file); name == "dkms.conf" {
+				c.Readable = append(c.Readable, dir) // a module's source, before it is added
+			}
+		}
+		return runBash(ctx, b, errw, c)
 	}
 }
 
-// evaluating keeps the whole text of a conf out of the error of bash.
-func evaluating(out []byte, err error) ([]byte, error) {
+// runBash keeps the whole text of the program out of the error.
+func runBash(ctx context.Context, b conf.Program, errw io.Writer, confine *run.Confinement) ([]byte, error) {
+	cmd := b.Command()
+	cmd.Stderr, cmd.Confine = errw, confine
+	out, err := cmd.Output(ctx)
 	var exit *run.ExitError
 	if errors.As(err, &exit) {
 		exit.Line = "bash"

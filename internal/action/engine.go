@@ -410,9 +410,7 @@ func (e *Engine) serveIndexes(ctx context.Context) error {
 func (e *Engine) loader(errw io.Writer) *conf.Loader {
 	return &conf.Loader{
 		Paths: e.Paths, Environ: e.Environ, Stderr: errw,
-		Bash: func(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
-			return evaluating(run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: errw}.Output(ctx))
-		},
+		Bash:     func(ctx context.Context, b conf.Program) ([]byte, error) { return runBash(ctx, b, errw, nil) },
 		Confined: e.confinedBash(errw), Time: e.Framework.BuildTime,
 	}
 }

@@ -381,6 +381,8 @@ func lookup(environ []string, name string) string {
 	return value
 }
 
-func bash(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
-	return run.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Stderr: os.Stderr}.Output(ctx)
+func bash(ctx context.Context, p conf.Program) ([]byte, error) {
+	cmd := p.Command()
+	cmd.Stderr = os.Stderr
+	return cmd.Output(ctx)
 }

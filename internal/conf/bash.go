@@ -15,7 +15,7 @@ import (
 // the way described at evaluation. Its own names start with _dkms_.
 const bashProtocol = `
 _dkms_read() {
-  . "$1" >/dev/null
+  if [[ -r $1 ]]; then . "$1"; else . <(builtin printf %s "$_dkms_conf"); fi >/dev/null
   for _dkms_name in "${_dkms_names[@]}"; do
     declare -n _dkms_ref=$_dkms_name
     for _dkms_i in "${!_dkms_ref[@]}"; do
@@ -45,7 +45,7 @@ builtin printf 'end'
 
 // evaluateBash runs e in real bash.
 func (l *Loader) evaluateBash(ctx context.Context, e *evaluation) (*outcome, error) {
-	stdout, err := l.bash(e)(ctx, e.bashScript(), e.env, e.dir)
+	stdout, err := l.bash(e)(ctx, e.program(e.bashScript(), e.texts()))
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -59,9 +59,30 @@ func (l *Loader) evaluateBash(ctx context.Context, e *evaluation) (*outcome, err
 	return parseDump(body)
 }
 
-// bashScript returns the program for real bash.
+// program returns one for real bash that is about e.
+func (e *evaluation) program(script, input string) Program {
+	b := Program{Script: script, Input: input, Env: e.env, Dir: e.dir}
+	for _, f := range e.files {
+		b.Confs = append(b.Confs, f.path)
+	}
+	return b
+}
+
+// texts returns those of all files, each ended by NUL: bash may be confined to where
+// it can't read the files themselves.
+func (e *evaluation) texts() string {
+	var b strings.Builder
+	for _, f := range e.files {
+		b.WriteString(strings.ReplaceAll(f.text, "\x00", "") + "\x00")
+	}
+	return b.String()
+}
+
+// bashScript returns the program for real bash that evaluates e, with its texts on
+// the standard input.
 func (e *evaluation) bashScript() string {
 	var b strings.Builder
+	b.WriteString("builtin mapfile -d '' -t _dkms_confs\nexec </dev/null\n")
 	b.WriteString("shopt -s extglob\n_dkms_cr=$'\\r'\n")
 	b.WriteString("_dkms_names=(" + strings.Join(e.names, " ") + ")\n")
 	b.WriteString("unset -v \"${_dkms_names[@]}\"\n")
@@ -76,8 +97,8 @@ func (e *evaluation) bashScript() string {
 		}
 	}
 	b.WriteString(bashProtocol)
-	for _, f := range e.files {
-		b.WriteString("_dkms_file " + quote(f.path) + "\n")
+	for i, f := range e.files {
+		b.WriteString("_dkms_conf=${_dkms_confs[" + strconv.Itoa(i) + "]}\n_dkms_file " + quote(f.path) + "\n")
 		for _, a := range e.forced {
 			b.WriteString(a.name + "[0]=" + quote(a.value) + "\n")
 		}

@@ -48,7 +48,7 @@ func newBashServer(f *testing.F, dir string, env []string) *bashServer {
 	f.Helper()
 	s := &bashServer{dir: dir, env: env}
 	f.Cleanup(s.stop)
-	out, err := s.run(f.Context(), `echo x 2>/dev/null >`+filepath.Join(os.TempDir(), "dkms-fuzz-is-writable")+` && echo writes; echo $UID`, nil, "")
+	out, err := s.run(f.Context(), Program{Script: `echo x 2>/dev/null >` + filepath.Join(os.TempDir(), "dkms-fuzz-is-writable") + ` && echo writes; echo $UID`})
 	if uid := strings.TrimSpace(string(out)); err != nil || uid == "0" || strings.Contains(uid, "writes") {
 		f.Fatalf("bash is not shut in: %q, %v", out, err)
 	}
@@ -94,13 +94,13 @@ func (s *bashServer) stop() {
 var errTooLong = errors.New("bash takes too long")
 
 // run is a BashFunc; the environment is the server's.
-func (s *bashServer) run(_ context.Context, script string, _ []string, _ string) ([]byte, error) {
+func (s *bashServer) run(_ context.Context, b Program) ([]byte, error) {
 	if s.cmd == nil {
 		if err := s.start(); err != nil {
 			return nil, err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, "script"), []byte(script), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, "script"), []byte(b.Script), 0o644); err != nil {
 		return nil, err
 	}
 	if _, err := s.in.Write([]byte("x")); err != nil {

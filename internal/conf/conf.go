@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dkms-go/internal/host"
+	command "dkms-go/internal/run"
 )
 
 // Policy says how the shell code of a conf is run.
@@ -62,10 +63,24 @@ type Request struct {
 	Policy Policy
 }
 
-// BashFunc runs script in real bash with exactly the environment env, in
-// directory dir (empty: any), and returns its standard output. Its standard
-// error goes where the caller shows it.
-type BashFunc func(ctx context.Context, script string, env []string, dir string) (stdout []byte, err error)
+// Program is one for real bash: its text, what is on its standard input, the
+// whole environment, the working directory (empty: any), and the confs that it is
+// about. It does not depend on them being readable there.
+type Program struct {
+	Script, Input string
+	Env           []string
+	Dir           string
+	Confs         []string
+}
+
+// Command returns the command that runs the program, without what shows its errors.
+func (p Program) Command() command.Cmd {
+	return command.Cmd{Argv: []string{"bash", "-c", p.Script}, Stdin: strings.NewReader(p.Input), Env: p.Env, Dir: p.Dir}
+}
+
+// BashFunc runs a program and returns its standard output. Its standard error goes
+// where the caller shows it.
+type BashFunc func(context.Context, Program) (stdout []byte, err error)
 
 // Loader reads confs. Only Paths must be set.
 type Loader struct {

@@ -14,12 +14,13 @@ import (
 	"testing"
 
 	"dkms-go/internal/host"
-	command "dkms-go/internal/run"
 )
 
 // realBash runs a script in the machine's bash, and ends its children with it.
-func realBash(ctx context.Context, script string, env []string, dir string) ([]byte, error) {
-	return command.Cmd{Argv: []string{"bash", "-c", script}, Env: env, Dir: dir, Grace: killAfter}.Output(ctx)
+func realBash(ctx context.Context, b Program) ([]byte, error) {
+	cmd := b.Command()
+	cmd.Grace = killAfter
+	return cmd.Output(ctx)
 }
 
 // testKernels are the releases of the lab.

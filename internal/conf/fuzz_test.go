@@ -193,7 +193,7 @@ func FuzzMatches(f *testing.F) {
 		if !isPrintable(pattern) || !isPrintable(s) || len(pattern) > 200 || len(s) > 200 {
 			return
 		}
-		out, err := z.bash.run(t.Context(), "p="+quote(pattern)+"; [[ "+quote(s)+" =~ $p ]] && echo yes", nil, "")
+		out, err := z.bash.run(t.Context(), Program{Script: "p=" + quote(pattern) + "; [[ " + quote(s) + " =~ $p ]] && echo yes"})
 		if err != nil {
 			return
 		}

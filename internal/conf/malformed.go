@@ -22,7 +22,7 @@ func (l *Loader) malformed(ctx context.Context, e *evaluation, p Policy) string 
 			return strings.TrimSpace(s.complaint())
 		}
 		// The parser at hand knows less of bash than bash.
-		said, _ := l.bash(e)(ctx, "bash -O extglob -n "+quote(s.path)+" 2>&1", e.env, e.dir)
+		said, _ := l.bash(e)(ctx, e.program("exec -a "+quote(s.path)+" bash -O extglob -n 2>&1", e.files[i].text))
 		if line, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n"); line != "" {
 			return line
 		}

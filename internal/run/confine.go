@@ -201,7 +201,10 @@ func (cmdline Cmd) confine(cmd *exec.Cmd) (*confined, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNotConfined, err)
 	}
 	files.dir = dir
-	cmd.Path, cmd.Dir, cmd.Stdin = selfExe(), "", nil
+	if _, open := cmd.Stdin.(*os.File); open {
+		cmd.Stdin = nil
+	}
+	cmd.Path, cmd.Dir = selfExe(), ""
 	return files, nil
 }
 

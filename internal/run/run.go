@@ -62,7 +62,8 @@ type Cmd struct {
 	Stdout, Stderr io.Writer
 	// ExtraFiles become file descriptors 3, 4 and so on.
 	ExtraFiles []*os.File
-	// Confine, if not nil, is what the command may do; it has no Stdin then.
+	// Confine, if not nil, is what the command may do; a Stdin that is a file or a
+	// terminal is not given to it then.
 	Confine *Confinement
 	// Usage, if not nil, is set to what the command has used, with all that it
 	// has started and waited for.
