@@ -37,28 +37,40 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// Open returns the authority whose ca.crt and ca.key are in dir, and makes them if
-// neither is there: hosts pin the certificate, so a lost one is never replaced unasked.
+// Open returns the authority whose key and certificate are in dir/ca.pem, and makes
+// them if there is nothing of it. Hosts pin the certificate, so one that is lost, but
+// in ca.crt, is not replaced.
 func Open(dir string) (*Authority, error) {
 	a := &Authority{dir: dir}
-	certPEM, err := os.ReadFile(a.CertFile())
-	keyPEM, err2 := os.ReadFile(a.path("ca.key"))
-	if errors.Is(err, fs.ErrNotExist) && errors.Is(err2, fs.ErrNotExist) {
-		return a, a.create()
+	text, err := os.ReadFile(a.path("ca.pem"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, lost := os.Stat(a.CertFile()); errors.Is(lost, fs.ErrNotExist) {
+			return a, a.create()
+		}
+		return nil, fmt.Errorf("the key of the certificate authority is gone, and hosts know it: restore %s", a.path("ca.pem"))
 	}
-	if err := errors.Join(err, err2); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("reading the certificate authority: %w", err)
 	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	pair, err := tls.X509KeyPair(text, text)
 	if err != nil {
 		return nil, fmt.Errorf("reading the certificate authority in %s: %w", dir, err)
 	}
 	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok || !pair.Leaf.IsCA {
-		return nil, fmt.Errorf("%s is not the certificate of an authority with an ECDSA key", a.CertFile())
+		return nil, fmt.Errorf("%s is not of an authority with an ECDSA key", a.path("ca.pem"))
 	}
 	a.cert, a.key = pair.Leaf, key
-	return a, nil
+	return a, a.publish()
+}
+
+// publish writes ca.crt.
+func (a *Authority) publish() error {
+	return durable.Replace(a.CertFile(), certificatePEM(a.cert.Raw), 0o644)
+}
+
+func certificatePEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // CertFile is the file that hosts get.
@@ -89,7 +101,10 @@ func (a *Authority) create() error {
 		return err
 	}
 	a.key = key
-	return a.save("ca", der, key)
+	if err := a.save("ca", der, key); err != nil {
+		return err
+	}
+	return a.publish()
 }
 
 // issue signs a certificate, under a random serial number.
@@ -102,7 +117,7 @@ func issue(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) ([
 	return x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
 }
 
-// save writes NAME.key and then NAME.crt.
+// save writes NAME.pem, with a key and its certificate.
 func (a *Authority) save(name string, der []byte, key *ecdsa.PrivateKey) error {
 	raw, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -112,16 +127,13 @@ func (a *Authority) save(name string, der []byte, key *ecdsa.PrivateKey) error {
 		return err
 	}
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
-	if err := durable.Replace(a.path(name+".key"), keyPEM, 0o600); err != nil {
-		return err
-	}
-	return durable.Replace(a.path(name+".crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+	return durable.ReplaceParts(a.path(name+".pem"), [][]byte{keyPEM, certificatePEM(der)}, 0o600)
 }
 
 // Server returns a certificate for the names and addresses of the hub: the one in
-// server.crt while that has them all and is valid for long enough, or a new one.
+// server.pem while that has them all and is valid for long enough, or a new one.
 func (a *Authority) Server(names []string) (tls.Certificate, error) {
-	if pair, err := tls.LoadX509KeyPair(a.path("server.crt"), a.path("server.key")); err == nil && a.serves(pair.Leaf, names) {
+	if pair, err := tls.LoadX509KeyPair(a.path("server.pem"), a.path("server.pem")); err == nil && a.serves(pair.Leaf, names) {
 		return pair, nil
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -150,7 +162,7 @@ func (a *Authority) Server(names []string) (tls.Certificate, error) {
 	if err := a.save("server", der, key); err != nil {
 		return tls.Certificate{}, err
 	}
-	return tls.LoadX509KeyPair(a.path("server.crt"), a.path("server.key"))
+	return tls.LoadX509KeyPair(a.path("server.pem"), a.path("server.pem"))
 }
 
 func (a *Authority) serves(leaf *x509.Certificate, names []string) bool {

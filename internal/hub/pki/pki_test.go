@@ -46,25 +46,38 @@ func TestServer(t *testing.T) {
 	if now, _ := os.ReadFile(a.CertFile()); !bytes.Equal(now, pinned) {
 		t.Error("the authority has changed")
 	}
-	for _, name := range []string{"ca.key", "server.key"} {
+	for _, name := range []string{"ca.pem", "server.pem"} {
 		if fi, err := os.Stat(filepath.Join(dir, name)); err != nil || fi.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, fi, err)
 		}
 	}
 }
 
-// TestHalf has one of both files only: no new authority takes its place.
+// TestHalf has one of both files only: a lost key is no new authority, a lost
+// certificate is written again.
 func TestHalf(t *testing.T) {
-	for _, gone := range []string{"ca.key", "ca.crt"} {
-		dir := t.TempDir()
-		if _, err := Open(dir); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Remove(filepath.Join(dir, gone)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Open(dir); err == nil {
-			t.Errorf("without %s: no error", gone)
-		}
+	dir := t.TempDir()
+	a, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned, err := os.ReadFile(a.CertFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(a.CertFile()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); err != nil {
+		t.Error(err)
+	}
+	if now, _ := os.ReadFile(a.CertFile()); !bytes.Equal(now, pinned) {
+		t.Error("the authority has changed")
+	}
+	if err := os.Remove(filepath.Join(dir, "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); err == nil {
+		t.Error("without the key: no error")
 	}
 }
