@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"dkms-go/internal/fleet"
+)
+
+// Report takes what a host says in the place of what it said before.
+func (l *Ledger) Report(ctx context.Context, host int64, r fleet.Report) error {
+	return l.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE host SET seen = ?, distribution = ? WHERE id = ?", time.Now().Unix(), r.Distribution, host)
+		for _, table := range []string{"kernel", "module"} {
+			if err == nil {
+				_, err = tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE host = ?", host)
+			}
+		}
+		for _, k := range r.Kernels {
+			if err == nil {
+				_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO kernel VALUES (?, ?, ?, ?, ?, ?, ?)", host, k.Release, k.Arch, k.Identity, k.Running, k.NextBoot, k.Buildable)
+			}
+		}
+		for _, m := range r.Modules {
+			if err == nil {
+				_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO module VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+					host, m.Name, m.Version, m.Kernel, m.Arch, string(m.State), m.Origin, m.Reason, m.Key)
+			}
+		}
+		return err
+	})
+}
+
+// Last returns what a host said last, with the names of Host, but its schema.
+func (l *Ledger) Last(ctx context.Context, name string) (Host, fleet.Report, error) {
+	var r fleet.Report
+	h, err := scanHost(l.db.QueryRowContext(ctx, hostColumns+" WHERE name = ?", name))
+	if err != nil {
+		return h, r, err
+	}
+	r.Distribution, r.Time = h.Distribution, h.Seen
+	kernels, err := l.db.QueryContext(ctx, "SELECT release, arch, identity, running, next_boot, buildable FROM kernel WHERE host = ? ORDER BY release, arch", h.ID)
+	if err != nil {
+		return h, r, err
+	}
+	defer kernels.Close()
+	for kernels.Next() {
+		var k fleet.Kernel
+		if err := kernels.Scan(&k.Release, &k.Arch, &k.Identity, &k.Running, &k.NextBoot, &k.Buildable); err != nil {
+			return h, r, err
+		}
+		r.Kernels = append(r.Kernels, k)
+	}
+	modules, err := l.db.QueryContext(ctx, "SELECT name, version, kernel, arch, state, origin, reason, key FROM module WHERE host = ? ORDER BY name, version, kernel, arch", h.ID)
+	if err != nil {
+		return h, r, errors.Join(err, kernels.Err())
+	}
+	defer modules.Close()
+	for modules.Next() {
+		var m fleet.Module
+		if err := modules.Scan(&m.Name, &m.Version, &m.Kernel, &m.Arch, &m.State, &m.Origin, &m.Reason, &m.Key); err != nil {
+			return h, r, err
+		}
+		r.Modules = append(r.Modules, m)
+	}
+	return h, r, errors.Join(kernels.Err(), modules.Err())
+}
+
+// Want is one module for one kernel build, as hosts report it.
+type Want struct {
+	Module, Version, Kernel, Arch, Identity, Key string
+	// Hosts counts those that have it in a state.
+	Hosts map[fleet.State]int
+	// Reason is one host's for a state that isn't ready.
+	Reason string
+}
+
+// Wants returns what the hosts that are not revoked have and lack, in order of modules,
+// kernels and identities.
+func (l *Ledger) Wants(ctx context.Context) ([]Want, error) {
+	rows, err := l.db.QueryContext(ctx, `
+		SELECT m.name, m.version, m.kernel, m.arch, k.identity, max(m.key), m.state, count(*), max(m.reason)
+		FROM module m
+		JOIN host h ON h.id = m.host AND h.revoked = 0
+		JOIN kernel k ON k.host = m.host AND k.release = m.kernel AND k.arch = m.arch
+		GROUP BY m.name, m.version, m.kernel, m.arch, k.identity, m.state
+		ORDER BY m.name, m.version, m.kernel, m.arch, k.identity, m.state`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []Want
+	for rows.Next() {
+		w := Want{Hosts: map[fleet.State]int{}}
+		var state fleet.State
+		var hosts int
+		if err := rows.Scan(&w.Module, &w.Version, &w.Kernel, &w.Arch, &w.Identity, &w.Key, &state, &hosts, &w.Reason); err != nil {
+			return nil, err
+		}
+		if n := len(all) - 1; n >= 0 && all[n].same(w) {
+			w.Hosts = all[n].Hosts
+			if all[n].Key == "" {
+				all[n].Key = w.Key
+			}
+			if all[n].Reason == "" {
+				all[n].Reason = w.Reason
+			}
+		} else {
+			all = append(all, w)
+		}
+		w.Hosts[state] += hosts
+	}
+	return all, rows.Err()
+}
+
+func (w Want) same(o Want) bool {
+	return w.Module == o.Module && w.Version == o.Version && w.Kernel == o.Kernel && w.Arch == o.Arch && w.Identity == o.Identity
+}
