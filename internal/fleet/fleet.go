@@ -152,3 +152,15 @@ func (m Module) check() error {
 	}
 	return nil
 }
+
+// Enrolment is what a host sends to get its token.
+type Enrolment struct {
+	Code string `json:"code"`
+	// Name is that of the host, by which people know it.
+	Name string `json:"name"`
+}
+
+// Enrolled is the answer.
+type Enrolled struct {
+	Token string `json:"token"`
+}

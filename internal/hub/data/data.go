@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package data is the data directory of a hub, and the hub that serves it.
+//
+//	store/           modules, their sources, kernels' headers (package store)
+//	hub.db           hosts, their reports, the audit log (package ledger)
+//	tls/             the hub's certificate authority (package pki)
+//	operator.token   what lets its reader do everything
+package data
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"dkms-go/internal/durable"
+	"dkms-go/internal/hub/ledger"
+	"dkms-go/internal/hub/pki"
+	"dkms-go/internal/hub/store"
+	"dkms-go/internal/hub/web"
+)
+
+// The names in a data directory.
+const (
+	OperatorFile = "operator.token"
+	storeDir     = "store"
+	ledgerFile   = "hub.db"
+	tlsDir       = "tls"
+)
+
+// Data is an open data directory. Several processes may have it open.
+type Data struct {
+	Store    *store.Store
+	Ledger   *ledger.Ledger
+	dir      string
+	operator string
+	pki      *pki.Authority
+}
+
+// Open opens a data directory, and makes what isn't there of it. Only its owner may
+// read it.
+func Open(ctx context.Context, dir string) (*Data, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the data directory: %w", err)
+	}
+	d := &Data{dir: dir}
+	var err error
+	if d.operator, err = operator(d.path(OperatorFile)); err != nil {
+		return nil, err
+	}
+	if d.pki, err = pki.Open(d.path(tlsDir)); err != nil {
+		return nil, err
+	}
+	if d.Store, err = store.Open(d.path(storeDir), store.DefaultLimits()); err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	if d.Ledger, err = ledger.Open(ctx, d.path(ledgerFile)); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Data) path(name string) string { return filepath.Join(d.dir, name) }
+
+// CertFile is the certificate that hosts pin.
+func (d *Data) CertFile() string { return d.pki.CertFile() }
+
+// Close closes the ledger.
+func (d *Data) Close() error { return d.Ledger.Close() }
+
+// operator returns the token in a file, which is made if it isn't there.
+func operator(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	token := strings.TrimSpace(string(text))
+	if err == nil && len(token) < 16 {
+		return "", fmt.Errorf("%s has no token of 16 characters or more", file)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return token, err
+	}
+	raw := make([]byte, 20)
+	_, _ = rand.Read(raw) // never fails (crypto/rand)
+	token = strings.ToLower(base32.StdEncoding.EncodeToString(raw))
+	return token, durable.Replace(file, []byte(token+"\n"), 0o600)
+}
+
+// Backup copies the directory to one that isn't there. What the hub takes in meanwhile
+// is in the copy or isn't; all that the copy has is whole.
+func (d *Data) Backup(ctx context.Context, to string) error {
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is there already", to)
+	}
+	aside := to + ".new"
+	if err := os.Mkdir(aside, 0o700); err != nil {
+		return err
+	}
+	err := d.Ledger.Backup(ctx, filepath.Join(aside, ledgerFile))
+	// What names a content is copied before the content is: then that is there.
+	for _, name := range []string{OperatorFile, tlsDir, filepath.Join(storeDir, "repos"), filepath.Join(storeDir, "blobs")} {
+		if err == nil {
+			err = duplicate(d.path(name), filepath.Join(aside, name))
+		}
+	}
+	if err == nil {
+		err = os.Rename(aside, to)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(aside))
+	}
+	return durable.Sync(filepath.Dir(to))
+}
+
+// duplicate copies a file, or all files below a directory, that are not hidden, and
+// syncs them.
+func duplicate(from, to string) error {
+	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != from {
+			return nil // deleted just now
+		}
+		if err != nil || strings.HasPrefix(e.Name(), ".") {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		at := filepath.Join(to, rel)
+		if e.IsDir() {
+			return os.MkdirAll(at, 0o700)
+		}
+		if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+			return err
+		}
+		return copyFile(path, at)
+	})
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // deleted just now
+	}
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	fi, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fi.Mode().Perm())
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
+}
+
+// Service is how a hub serves.
+type Service struct {
+	// Listen is a TCP address, Names are those of the hub.
+	Listen string
+	Names  []string
+	// Cert and Key are files, "" for a certificate by the hub's own authority.
+	Cert, Key string
+	Log       io.Writer
+	// Ready is called with the address once requests are answered.
+	Ready func(address string)
+}
+
+// Serve answers requests until the context ends; those under way are given ten seconds
+// to end.
+func (d *Data) Serve(ctx context.Context, v Service) error {
+	certificate, err := d.certificate(v)
+	if err != nil {
+		return err
+	}
+	authority, err := os.ReadFile(d.CertFile())
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(v.Log, nil))
+	handler := (&web.Server{Store: d.Store, Ledger: d.Ledger, Authority: authority, Operator: d.operator, Log: log}).Handler()
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", v.Listen)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           handler,
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	v.Ready(listener.Addr().String())
+	ended := make(chan error, 1)
+	go func() { ended <- server.ServeTLS(listener, "", "") }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return server.Shutdown(last)
+}
+
+func (d *Data) certificate(v Service) (tls.Certificate, error) {
+	if v.Cert != "" {
+		return tls.LoadX509KeyPair(v.Cert, v.Key)
+	}
+	return d.pki.Server(v.Names)
+}
