@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# make build   the static binary bin/dkms
+# make build   the static binaries bin/dkms and bin/dkms-hub
 # make unit    the inner loop: tests of internal/ and cmd/ (under a minute)
 # make test    everything: packages, lint, lab, all tests
 # make race    all tests, and the dkms that they run, with the race detector; needs
@@ -52,6 +52,7 @@ all: build
 build:
 	@mkdir -p bin
 	$(GOBUILD) -o bin/dkms ./cmd/dkms
+	$(GOBUILD) -o bin/dkms-hub ./cmd/dkms-hub
 
 deps:
 	@scripts/deps.sh
