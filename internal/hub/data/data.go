@@ -192,18 +192,19 @@ func (d *Data) Serve(ctx context.Context, v Service) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(v.Log, nil))
-	handler := (&web.Server{Store: d.Store, Ledger: d.Ledger, Authority: authority, Operator: d.operator, Log: log}).Handler()
+	hub := &web.Server{Store: d.Store, Ledger: d.Ledger, Authority: authority, Operator: d.operator, Log: log}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", v.Listen)
 	if err != nil {
 		return err
 	}
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           hub.Handler(),
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	server.RegisterOnShutdown(hub.Close)
 	v.Ready(listener.Addr().String())
 	ended := make(chan error, 1)
 	go func() { ended <- server.ServeTLS(listener, "", "") }()

@@ -19,7 +19,7 @@ import (
 	"dkms-go/internal/vercmp"
 )
 
-//go:embed pages/*.html pages/style.css
+//go:embed pages
 var files embed.FS
 
 // pages adds those for people, who are operators.
@@ -45,7 +45,9 @@ func (s *Server) pages(mux *http.ServeMux) {
 			w.Write(text.Bytes())
 		}))
 	}
-	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "pages/style.css") })
+	for _, name := range []string{"style.css", "live.js"} {
+		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "pages/"+name) })
+	}
 	show("/{$}", "matrix.html", s.matrix)
 	show("/hosts", "hosts.html", s.hosts)
 	show("/hosts/{name}", "host.html", s.host)

@@ -32,6 +32,8 @@ type Server struct {
 	// Operator is the token of who may do everything.
 	Operator string
 	Log      *slog.Logger
+
+	changes changes
 }
 
 // caller is who sent a request.
@@ -58,6 +60,7 @@ func (s *Server) Handler() http.Handler {
 	})
 	mux.HandleFunc("POST /api/v1/enrol", s.enrol)
 	mux.Handle("POST /api/v1/report", s.known(s.report))
+	mux.Handle("GET /events", s.known(s.events))
 	mux.Handle("/v2/", s.known(s.registry))
 	s.pages(mux)
 	return s.logged(mux)
@@ -200,6 +203,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, who caller) {
 		s.fail(w, r, err)
 		return
 	}
+	s.changes.notify()
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -225,21 +229,22 @@ func (s *Server) registry(w http.ResponseWriter, r *http.Request, who caller) {
 		}
 		return fmt.Errorf("%w: a host may write below %s only", ociregistry.ErrDenied, contributed)
 	})
-	store = &contributions{Interface: store, ledger: s.Ledger, who: who}
+	store = &contributions{Interface: store, server: s, who: who}
 	ociserver.New(store, nil).ServeHTTP(w, r)
 }
 
 // contributions notes who has pushed what.
 type contributions struct {
 	ociregistry.Interface
-	ledger *ledger.Ledger
+	server *Server
 	who    caller
 }
 
 func (c *contributions) PushManifest(ctx context.Context, repo, tag string, data []byte, media string) (ociregistry.Descriptor, error) {
 	desc, err := c.Interface.PushManifest(ctx, repo, tag, data, media)
 	if err == nil {
-		err = c.ledger.Audit(ctx, c.who.String(), "push", fmt.Sprintf("%s:%s %s", repo, tag, desc.Digest))
+		c.server.changes.notify()
+		err = c.server.Ledger.Audit(ctx, c.who.String(), "push", fmt.Sprintf("%s:%s %s", repo, tag, desc.Digest))
 	}
 	return desc, err
 }

@@ -3,6 +3,7 @@
 package web
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"io"
@@ -26,6 +27,7 @@ import (
 // hub is a running one, and its parts.
 type hub struct {
 	*httptest.Server
+	server *Server
 	ledger *ledger.Ledger
 	log    *bytes.Buffer
 }
@@ -44,11 +46,12 @@ func started(t *testing.T) hub {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	server := httptest.NewTLSServer((&Server{
+	web := &Server{
 		Store: s, Ledger: l, Authority: []byte("the certificate\n"), Operator: operator, Log: slog.New(slog.NewTextHandler(&log, nil)),
-	}).Handler())
+	}
+	server := httptest.NewTLSServer(web.Handler())
 	t.Cleanup(func() { server.Close(); l.Close() })
-	return hub{server, l, &log}
+	return hub{server, web, l, &log}
 }
 
 // send sends a request and returns the answer.
@@ -204,5 +207,39 @@ func TestRegistry(t *testing.T) {
 	log, err := h.ledger.AuditLog(t.Context(), 0, 10)
 	if err != nil || len(log) != 3 || !strings.Contains(log[0].Detail+log[1].Detail, "contributed/hello:1.0 sha256:") {
 		t.Errorf("audit log %+v, %v", log, err)
+	}
+}
+
+// TestEvents has a page told of a report, and an end when the hub stops.
+func TestEvents(t *testing.T) {
+	h := started(t)
+	token := h.enrolled(t, "web1")
+	r, err := http.NewRequestWithContext(t.Context(), "GET", h.URL+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("any", operator)
+	answer, err := h.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	lines := bufio.NewReader(answer.Body)
+	for _, want := range []string{": hello\n", "\n", "data: changed\n"} {
+		if strings.Contains(want, "changed") {
+			if status, text := h.send(t, "POST", "/api/v1/report", token, report()); status != http.StatusNoContent {
+				t.Fatalf("%d %s", status, text)
+			}
+		}
+		if line, err := lines.ReadString('\n'); line != want || err != nil {
+			t.Fatalf("got %q, %v, want %q", line, err, want)
+		}
+	}
+	h.server.Close()
+	if _, err := io.Copy(io.Discard, lines); err != nil {
+		t.Errorf("the end: %v", err)
+	}
+	if status, text := h.send(t, "GET", "/events", token, nil); status != http.StatusForbidden {
+		t.Errorf("for a host: %d %s", status, text)
 	}
 }
