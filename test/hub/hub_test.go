@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -302,5 +303,63 @@ func TestBackup(t *testing.T) {
 	}
 	if got := h.run(t, "audit", "--json"); !strings.Contains(got, `"what": "revoke"`) {
 		t.Errorf("audit: %s", got)
+	}
+}
+
+// TestMembership enrols a host as dkms does it, and has it report.
+func TestMembership(t *testing.T) {
+	bin, dir := program(t), t.TempDir()
+	h := start(t, bin, filepath.Join(dir, "data"))
+	pinned, err := os.ReadFile(filepath.Join(h.data, "tls", "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "hub.json")
+	if _, err := fleet.Load(file); !errors.Is(err, fleet.ErrNoHub) {
+		t.Errorf("before: %v", err)
+	}
+	m := fleet.Membership{URL: "https://" + h.address, Name: "web1", Authority: string(pinned)}
+	code := h.run(t, "code")
+	if err := m.Enrol(t.Context(), code); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	if m, err = fleet.Load(file); err != nil {
+		t.Fatal(err)
+	}
+	var r fleet.Report
+	if err := json.Unmarshal(report(7), &r); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Report(t.Context(), r); err != nil {
+		t.Error(err)
+	}
+	if got := h.run(t, "hosts"); !strings.HasPrefix(got, "web1: reported 20") {
+		t.Errorf("hosts: %q", got)
+	}
+
+	other := start(t, bin, filepath.Join(dir, "other"))
+	defer other.kill()
+	for name, c := range map[string]struct {
+		m    fleet.Membership
+		want string
+	}{
+		"used code":     {fleet.Membership{URL: m.URL, Name: "web2", Authority: m.Authority}, "refused: this enrolment code is unknown, was used, or has expired (403"},
+		"wrong CA":      {fleet.Membership{URL: "https://" + other.address, Name: "web2", Authority: m.Authority}, "by another authority than the one that is pinned"},
+		"nobody there":  {fleet.Membership{URL: "https://127.0.0.1:1", Name: "web2", Authority: m.Authority}, "can't be reached: "},
+		"no TLS":        {fleet.Membership{URL: "http://" + h.address, Name: "web2"}, "is not the address of a hub"},
+		"a name":        {fleet.Membership{URL: m.URL, Name: "../x", Authority: m.Authority}, `the name "../x" is empty`},
+		"no authority":  {fleet.Membership{URL: m.URL, Name: "web2", Authority: "x"}, "no certificate in PEM"},
+		"not even that": {fleet.Membership{URL: m.URL, Name: "web2"}, "certificate"},
+	} {
+		if err := c.m.Enrol(t.Context(), code); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	h.run(t, "revoke", "web1")
+	if err := m.Report(t.Context(), r); err == nil || !strings.Contains(err.Error(), "unknown or was revoked (401") {
+		t.Errorf("revoked: %v", err)
 	}
 }
