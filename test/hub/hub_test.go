@@ -32,7 +32,7 @@ import (
 )
 
 // program builds dkms-hub once.
-func program(t *testing.T) string {
+func program(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "dkms-hub")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "dkms-go/cmd/dkms-hub").CombinedOutput(); err != nil {
@@ -51,7 +51,7 @@ type hub struct {
 }
 
 // start runs a hub on a data directory and waits until it serves.
-func start(t *testing.T, program, data string) *hub {
+func start(t testing.TB, program, data string) *hub {
 	t.Helper()
 	h := &hub{program: program, data: data}
 	h.cmd = exec.CommandContext(t.Context(), program, "--data", data, "serve", "--listen", "127.0.0.1:0")
@@ -132,7 +132,7 @@ func (h *hub) enrol(t *testing.T, name string) string {
 }
 
 // repository is one of the hub's, for the ORAS client.
-func (h *hub) repository(t *testing.T, name, token string) *remote.Repository {
+func (h *hub) repository(t testing.TB, name, token string) *remote.Repository {
 	t.Helper()
 	r, err := remote.NewRepository(h.address + "/" + name)
 	if err != nil {

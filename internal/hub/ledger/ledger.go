@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -62,7 +63,13 @@ PRAGMA user_version = 1;
 
 // Ledger is an open database. Its methods may be called concurrently; what one has
 // returned from is on the disk.
-type Ledger struct{ db *sql.DB }
+type Ledger struct {
+	db      *sql.DB
+	jobs    chan *job
+	end     sync.Once
+	closing chan struct{} // closed by Close
+	closed  chan struct{} // closed once nothing is written any more
+}
 
 // Open opens the database in a file, and makes it if it isn't there.
 func Open(ctx context.Context, file string) (*Ledger, error) {
@@ -71,15 +78,16 @@ func Open(ctx context.Context, file string) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{db}
+	l := &Ledger{db: db, jobs: make(chan *job), closing: make(chan struct{}), closed: make(chan struct{})}
+	go l.write()
 	if err := l.prepare(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the ledger %s: %w", file, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("opening the ledger %s: %w", file, err), l.Close())
 	}
 	return l, nil
 }
 
 func (l *Ledger) prepare(ctx context.Context) error {
-	return l.change(ctx, func(tx *sql.Tx) error {
+	return l.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var have int
 		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
 			return err
@@ -95,19 +103,11 @@ func (l *Ledger) prepare(ctx context.Context) error {
 	})
 }
 
-// Close closes the database.
-func (l *Ledger) Close() error { return l.db.Close() }
-
-// change does something whole or not at all.
-func (l *Ledger) change(ctx context.Context, do func(*sql.Tx) error) error {
-	tx, err := l.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := do(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
+// Close closes the database, once what is being written is.
+func (l *Ledger) Close() error {
+	l.end.Do(func() { close(l.closing) })
+	<-l.closed
+	return l.db.Close()
 }
 
 // Backup writes a copy of the database, as of now, to a file that isn't there.
@@ -153,8 +153,10 @@ func (l *Ledger) NewCode(ctx context.Context, host string, valid time.Duration) 
 		}
 	}
 	code := secret()
-	_, err := l.db.ExecContext(ctx, "INSERT INTO code (hash, host, expires) VALUES (?, ?, ?)", hash(code), host, time.Now().Add(valid).Unix())
-	return code, err
+	return code, l.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO code (hash, host, expires) VALUES (?, ?, ?)", hash(code), host, time.Now().Add(valid).Unix())
+		return err
+	})
 }
 
 // Enrol uses a code up and returns the token by which the host speaks from then on.
@@ -164,7 +166,7 @@ func (l *Ledger) Enrol(ctx context.Context, code, name string) (token string, er
 	}
 	token = secret()
 	now := time.Now().Unix()
-	return token, l.change(ctx, func(tx *sql.Tx) error {
+	return token, l.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var owner string
 		err := tx.QueryRowContext(ctx, "UPDATE code SET used = ? WHERE hash = ? AND used = 0 AND expires > ? AND host IN ('', ?) RETURNING host",
 			now, hash(code), now, name).Scan(&owner)
@@ -200,7 +202,7 @@ func (l *Ledger) Authenticate(ctx context.Context, token string) (Host, error) {
 
 // Revoke ends what a host may do, until it enrols again by a code that is for it.
 func (l *Ledger) Revoke(ctx context.Context, who, name string) error {
-	return l.change(ctx, func(tx *sql.Tx) error {
+	return l.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		done, err := tx.ExecContext(ctx, "UPDATE host SET revoked = 1 WHERE name = ?", name)
 		if err != nil {
 			return err
@@ -257,7 +259,7 @@ type Entry struct {
 
 // Audit notes that somebody did something.
 func (l *Ledger) Audit(ctx context.Context, who, what, detail string) error {
-	return l.change(ctx, func(tx *sql.Tx) error { return audit(ctx, tx, who, what, detail) })
+	return l.change(ctx, func(ctx context.Context, tx *sql.Tx) error { return audit(ctx, tx, who, what, detail) })
 }
 
 func audit(ctx context.Context, tx *sql.Tx, who, what, detail string) error {

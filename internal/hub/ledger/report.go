@@ -13,7 +13,7 @@ import (
 
 // Report takes what a host says in the place of what it said before.
 func (l *Ledger) Report(ctx context.Context, host int64, r fleet.Report) error {
-	return l.change(ctx, func(tx *sql.Tx) error {
+	return l.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE host SET seen = ?, distribution = ? WHERE id = ?", time.Now().Unix(), r.Distribution, host)
 		for _, table := range []string{"kernel", "module"} {
 			if err == nil {
