@@ -11,7 +11,8 @@
 # make corpus-confined   builds the corpus confined and unconfined, and compares
 # make bench-go   Go benchmarks
 # make diagnosis-logs   the failing logs of test/diagnosis anew; takes an hour
-# make screens docs/screens.md anew: what a terminal shows; needs tmux
+# make screens docs/screens.md and docs/pictures anew: what a terminal and a browser
+#              show; needs tmux
 # make fuzz    each fuzz test for FUZZTIME=30s, one after another; FUZZ=Name for
 #              those that match; docs/fuzzing.md
 # make crash   kills dkms at each of its changes to the disk, and has each of
@@ -113,6 +114,8 @@ diagnosis-logs: build
 
 screens: build
 	@scripts/screens.sh
+	@mkdir -p docs/pictures
+	DKMS_SCREENSHOTS=$(CURDIR)/docs/pictures go test -count=1 -run '^TestPages$$' ./test/hub
 
 bench-go:
 	$(GOTEST) -run '^$$' -bench . -benchmem ./...

@@ -24,7 +24,7 @@ var files embed.FS
 
 // pages adds those for people, who are operators.
 func (s *Server) pages(mux *http.ServeMux) {
-	all := template.Must(template.New("").Funcs(template.FuncMap{"ago": ago, "short": short}).ParseFS(files, "pages/*.html"))
+	all := template.Must(template.New("").Funcs(template.FuncMap{"ago": ago, "short": short, "count": count}).ParseFS(files, "pages/*.html"))
 	show := func(pattern, name string, values func(*http.Request) (any, error)) {
 		mux.Handle("GET "+pattern, s.known(func(w http.ResponseWriter, r *http.Request, who caller) {
 			if !who.operator {
@@ -49,6 +49,8 @@ func (s *Server) pages(mux *http.ServeMux) {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "pages/"+name) })
 	}
 	show("/{$}", "matrix.html", s.matrix)
+	show("/modules/{name}", "wants.html", s.one("module", func(w ledger.Want) string { return w.Module }))
+	show("/kernels/{name}", "wants.html", s.one("kernel", func(w ledger.Want) string { return w.Kernel }))
 	show("/hosts", "hosts.html", s.hosts)
 	show("/hosts/{name}", "host.html", s.host)
 	show("/audit", "audit.html", s.audit)
@@ -133,6 +135,33 @@ func cellOf(w ledger.Want) cell {
 		}
 	}
 	return c
+}
+
+// wantsPage is about one module, or one kernel.
+type wantsPage struct {
+	Title string
+	Wants []ledger.Want
+}
+
+// one shows what hosts report of all that has the name in the path.
+func (s *Server) one(what string, name func(ledger.Want) string) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		page := wantsPage{Title: r.PathValue("name")}
+		wants, err := s.Ledger.Wants(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range wants {
+			if name(w) == page.Title {
+				page.Wants = append(page.Wants, w)
+			}
+		}
+		if len(page.Wants) == 0 {
+			return nil, refuse(http.StatusNotFound, "no host reports the %s %.80q", what, page.Title)
+		}
+		slices.SortStableFunc(page.Wants, func(a, b ledger.Want) int { return vercmp.Natural(b.Kernel, a.Kernel) })
+		return page, nil
+	}
 }
 
 type hostRow struct {
@@ -221,6 +250,14 @@ func ago(t time.Time) string {
 	}
 	return "just now"
 }
+
+// pair is how many hosts are in a state.
+type pair struct {
+	Name  fleet.State
+	Value int
+}
+
+func count(w ledger.Want, state fleet.State) pair { return pair{state, w.Hosts[state]} }
 
 // short is the beginning of a digest.
 func short(digest string) string { return digest[:min(8, len(digest))] }

@@ -123,10 +123,12 @@ func TestReportIsShown(t *testing.T) {
 		t.Fatalf("%d %s", status, text)
 	}
 	for path, wants := range map[string][]string{
-		"/":           {"1 host; 1 times", `<td class="failed"`, "6.1.0-56-amd64", "hello", "&lt;script&gt;"},
-		"/hosts":      {`href="/hosts/web1"`, "hello/1.0 is failed for 6.1.0-56-amd64: &lt;script&gt;", "just now"},
-		"/hosts/web1": {"debian 12", "running", "can't build"},
-		"/audit":      {"<td>web1</td><td>enrol</td>"},
+		"/":                       {"1 host. Modules on them that aren't ready: 1.", `<td class="failed"`, "6.1.0-56-amd64", "hello", "&lt;script&gt;"},
+		"/modules/hello":          {`<td class="failed">1</td>`, "&lt;script&gt;"},
+		"/kernels/6.1.0-56-amd64": {`href="/modules/hello"`},
+		"/hosts":                  {`href="/hosts/web1"`, "hello/1.0 is failed for 6.1.0-56-amd64: &lt;script&gt;", "just now"},
+		"/hosts/web1":             {"debian 12", "running", "can't build"},
+		"/audit":                  {"<td>web1</td><td>enrol</td>"},
 	} {
 		status, text := h.send(t, "GET", path, operator, nil)
 		if status != http.StatusOK || strings.Contains(text, "<script>alert") {
