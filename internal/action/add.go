@@ -156,7 +156,7 @@ func (e *Engine) importSource(ctx context.Context, dir string, t plan.Target, ag
 		_, err = os.Stat(filepath.Join(from, "dkms.conf"))
 	}
 	if err != nil {
-		return state.ID{}, failf(NotSourceTree, "%s has no dkms.conf", dir)
+		return state.ID{}, failf(NotSourceTree, "the directory %s has no dkms.conf", dir)
 	}
 	if err := e.RequireRoot(); err != nil {
 		return state.ID{}, err

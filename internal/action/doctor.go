@@ -78,7 +78,7 @@ func (e *Engine) examine(ctx context.Context, id state.ID, release string) (*doc
 		return nil, err
 	}
 	if id.Module != "" && !e.sourceKnown(id) {
-		f := failf(NotAdded, "%s is not in the DKMS tree, nor is its source in %s", strings.TrimSuffix(id.String(), "/"), e.Paths.SourceTree)
+		f := failf(NotAdded, "module %s is not in the DKMS tree, nor is its source in %s", strings.TrimSuffix(id.String(), "/"), e.Paths.SourceTree)
 		if others := e.listed(id.Module); len(others) > 0 {
 			return nil, f.hint("There is: %s", join(others))
 		}

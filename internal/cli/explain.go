@@ -12,7 +12,6 @@ import (
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/plan"
-	"dkms-go/internal/report"
 	"dkms-go/internal/state"
 )
 
@@ -74,9 +73,9 @@ func explainVerb(ctx context.Context, c *command) error {
 		return err // nothing was looked at
 	}
 	if c.args.has("--json") {
-		return errors.Join(printJSON(c.io.Out, explainJSON(verb, o, err == nil)), err)
+		return errors.Join(c.printJSON(explainJSON(verb, o, err == nil)), err)
 	}
-	if werr := writeOutlook(report.Wrapped(c.io.Out), o, c.args.has("--verbose")); werr != nil {
+	if werr := writeOutlook(c.advice.people(c.io.Out), o, c.args.has("--verbose")); werr != nil {
 		return werr
 	}
 	return err

@@ -10,7 +10,6 @@ import (
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/finding"
-	"dkms-go/internal/report"
 )
 
 // LintSchema names the form of `lint --json`.
@@ -41,9 +40,9 @@ func lintVerb(ctx context.Context, c *command) error {
 		return err
 	}
 	if c.args.has("--json") {
-		return errors.Join(printJSON(c.io.Out, lintDocument{LintSchema, dir, findings0(list)}), err)
+		return errors.Join(c.printJSON(lintDocument{LintSchema, dir, findings0(list)}), err)
 	}
-	if werr := finding.Write(report.Wrapped(c.io.Out), list); werr != nil {
+	if werr := finding.Write(c.advice.people(c.io.Out), list); werr != nil {
 		return werr
 	}
 	if len(list) == 0 {

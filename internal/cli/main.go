@@ -44,6 +44,7 @@ type command struct {
 	args   *args
 	verb   *Verb
 	io     Stdio
+	advice advice
 	engine *action.Engine
 	// words are the whole command line. aside is the private place that this
 	// process works in, "" for none.
@@ -65,7 +66,7 @@ func Main(ctx context.Context, words []string, stdio Stdio) int {
 	if err == nil {
 		err = dispatch(ctx, a, words, stdio)
 	}
-	return finish(settle(ctx, err), stdio)
+	return finish(settle(ctx, err), adviceFor(a), stdio)
 }
 
 // settle makes whatever a signal has led to its failure.
@@ -83,7 +84,7 @@ type innerCode int
 func (c innerCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // finish shows an error that was not shown yet and returns its exit code.
-func finish(err error, stdio Stdio) int {
+func finish(err error, d advice, stdio Stdio) int {
 	var u *usage
 	var inner innerCode
 	switch {
@@ -99,7 +100,7 @@ func finish(err error, stdio Stdio) int {
 	}
 	f := asFailure(err)
 	if !f.Said {
-		explain(stdio.Err, f)
+		d.explain(stdio.Err, f)
 	}
 	return code(f)
 }
@@ -134,7 +135,7 @@ func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
 	}
 	dir, environ, _ := aside.Active(stdio.Environ)
 	stdio.Environ = environ
-	return perform(ctx, &command{args: a, verb: verb, io: stdio, words: words, aside: dir})
+	return perform(ctx, &command{args: a, verb: verb, io: stdio, advice: adviceFor(a), words: words, aside: dir})
 }
 
 // noAction is for a command line without an action: as upstream shows its
@@ -294,7 +295,7 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 		ModprobeOnInstall: a.has("--modprobe-on-install"), Symlink: a.has("--symlink-modules"),
 		RPMSafeUpgrade: a.has("--rpm_safe_upgrade"), DryRun: a.has("--dry-run"), CheckReproducible: a.has("--check-reproducible"),
 		Conf: absolute(a.conf), KernelConfig: absolute(a.kconfig), KernelSource: absolute(a.ksource), Directives: a.directives,
-		Out: c.io.Out, Err: c.io.Err, Explain: explain, Code: code,
+		Out: c.io.Out, Err: c.io.Err, Explain: c.advice.explain, People: c.advice.people, Code: code,
 		Running: func() (string, string, error) { return kernel.Running(paths) },
 	}
 	if _, ok := conf.ParseSize(fw.Vars.Get("result_cache_size")); !ok && fw.Vars.Get("result_cache_size") != "" {

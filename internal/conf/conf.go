@@ -155,6 +155,9 @@ func (l *Loader) Load(ctx context.Context, r Request) (*Module, error) {
 	m.Unknown = nearMisses(e.scripts[0])
 	m.Malformed = l.malformed(ctx, e, r.Policy)
 	if p := m.problems(); len(p) > 0 {
+		if m.Malformed != "" {
+			p = []string{m.Malformed} // what else is wrong comes of it: values were lost
+		}
 		return m, &Invalid{File: r.File, Problems: p}
 	}
 	return m, nil

@@ -9,6 +9,7 @@ import (
 
 	"dkms-go/internal/finding"
 	"dkms-go/internal/state"
+	"dkms-go/internal/verify"
 )
 
 // source wants a module to be in the tree, with its source.
@@ -235,6 +236,10 @@ func objects(f *Facts, k *Kernel, m *Module) []finding.Finding {
 	id := state.ID{Module: m.Module, Version: m.Active}
 	for _, o := range m.Objects {
 		for _, p := range o.Problems {
+			if p.Code == verify.Result && !f.damaged(id, k) {
+				all = append(all, one(finding.Warning, where(id, k), "its result in the DKMS tree has lost an object, of which what is installed is intact: "+o.Path,
+					"the object could be neither installed again nor compared", command("dkms fsck --repair"))...)
+			}
 			if !p.Refuse || p.Code == "signature" && k.Signing.Trusted.Answer != 0 && len(signing(f, k)) > 0 {
 				continue
 			}
@@ -259,6 +264,13 @@ func objects(f *Facts, k *Kernel, m *Module) []finding.Finding {
 		}
 	}
 	return all
+}
+
+// damaged reports whether the check of the tree has told of a module's result.
+func (f *Facts) damaged(id state.ID, k *Kernel) bool {
+	return slices.ContainsFunc(f.Damage, func(i state.Inconsistency) bool {
+		return i.Kind == state.ResultWrong && i.Key.ID == id && i.Key.Kernel == k.Release
+	})
 }
 
 // initramfsLine makes a kernel's initramfs again.
