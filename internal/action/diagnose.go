@@ -18,6 +18,7 @@ import (
 	"dkms-go/internal/build"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/diagnose"
+	"dkms-go/internal/doctor"
 	"dkms-go/internal/headers"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
@@ -197,9 +198,16 @@ func (e *Engine) buildFailure(ctx context.Context, key state.Key, m *conf.Module
 			f.hint("%s", NextLine(step))
 		}
 	}
-	f.hint("All that the commands said is in %s, and shown by: %s", b.Log, LogCommand(key))
+	log := e.tree.KeptLog(key) // the one that status and doctor name, and that stays
+	if !readable(log) {
+		log = b.Log
+	}
+	f.hint("%s%s, and shown by: %s", logHint, log, LogCommand(key))
 	return f
 }
+
+// logHint begins the hint that names the log: it is where to read on, and no step.
+const logHint = doctor.LogHint
 
 // NextLine is a step as a line of a failure's hints.
 func NextLine(step string) string {

@@ -43,6 +43,9 @@ type Standing struct {
 	// Lacks is the directory of the result, if it has lost an object that is
 	// installed as it was: what is missing then is missing in the DKMS tree.
 	Lacks string
+	// SourceLost says that fsck has put something in the place of the module's source;
+	// it is told where Record is.
+	SourceLost bool
 	// Stale names what has changed under the result since it was built.
 	Stale []string
 	// Damage says why what is in the place of the record is of no use; without a
@@ -77,8 +80,11 @@ func (e *Engine) Standings(ctx context.Context, f Filter, records bool) iter.Seq
 				}
 				rows, again = rows[:0], true
 				e.standings(ctx, id, f, func(s Standing) bool {
-					if records && s.Key.Kernel != "" {
-						s.Record, _ = e.tree.Record(s.Key)
+					if records {
+						s.SourceLost = e.standIn(id)
+						if s.Key.Kernel != "" {
+							s.Record, _ = e.tree.Record(s.Key)
+						}
 					}
 					rows = append(rows, s)
 					return true

@@ -31,9 +31,6 @@ func doctorVerb(ctx context.Context, c *command) error {
 			return &action.Failure{Reason: action.EmptyKernel, Err: errors.New("the kernel that -k gives is empty")}
 		}
 	}
-	if c.args.sourceDir != "" {
-		return usageError("doctor takes a module by name")
-	}
 	d, err := c.engine.Doctor(ctx, c.id(), release)
 	if err != nil && len(d.Findings) == 0 {
 		return err // nothing was looked at

@@ -102,7 +102,7 @@ func (c *command) explainWords() (verb string, id state.ID, err error) {
 	case len(words) > 0:
 		return "", id, usageError("don't know what to do with %q", words[0])
 	case id.Module == "" && verb != "autoinstall":
-		return "", id, &action.Failure{Reason: action.NoModule, Err: fmt.Errorf("explain %s needs a module", verb), Hint: []string{"Say: dkms explain " + verb + " <module>/<version>"}}
+		return "", id, usageError("explain %[1]s needs a module: dkms explain %[1]s <module>/<version>", verb)
 	case verb == "autoinstall" && len(c.args.kernels) > 1:
 		return "", id, &usage{codeOneKernel, "autoinstall works on one kernel at a time"}
 	}

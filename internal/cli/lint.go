@@ -25,7 +25,7 @@ type lintDocument struct {
 func lintVerb(ctx context.Context, c *command) error {
 	switch len(c.args.rest) {
 	case 0:
-		return &action.Failure{Reason: action.NoModule, Err: errors.New("lint needs the directory of a module's source"), Hint: []string{"Say: dkms lint <directory>"}}
+		return usageError("lint needs the directory of a module's source: dkms lint <directory>")
 	case 1:
 	default:
 		return usageError("lint takes one directory at a time")
@@ -46,7 +46,7 @@ func lintVerb(ctx context.Context, c *command) error {
 		return werr
 	}
 	if len(list) == 0 {
-		if _, werr := fmt.Fprintf(c.io.Out, "Nothing to say about %s.\n", dir); werr != nil {
+		if _, werr := fmt.Fprintf(c.io.Out, "%s: nothing to improve\n", dir); werr != nil {
 			return fmt.Errorf("writing the findings: %w", werr)
 		}
 	}

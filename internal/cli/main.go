@@ -123,10 +123,15 @@ func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
 		_, err := io.WriteString(stdio.Out, help(a.action))
 		return err
 	}
+	verb := verbNamed(a.action)
+	if verb != nil {
+		if err := a.strict(verb); err != nil {
+			return err
+		}
+	}
 	for _, word := range a.odd {
 		fmt.Fprintf(stdio.Err, "Warning: don't know what to do with %q, ignoring it\n", word)
 	}
-	verb := verbNamed(a.action)
 	if verb == nil {
 		return noAction(a, stdio)
 	}
@@ -273,13 +278,16 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 		fmt.Fprintf(c.io.Err, "Warning: %s runs no commands, and framework.conf has some; its settings may differ here: %s\n", c.verb.Name, strings.Join(fw.Refused, "; "))
 	}
 	for _, tree := range []struct {
-		to        *string
-		conf, arg string
+		to              *string
+		conf, arg, name string
 	}{
-		{&paths.DKMSTree, fw.DKMSTree, a.dkmsTree},
-		{&paths.SourceTree, fw.SourceTree, a.sourceTree},
-		{&paths.InstallTree, fw.InstallTree, a.insTree},
+		{&paths.DKMSTree, fw.DKMSTree, a.dkmsTree, "--dkmstree"},
+		{&paths.SourceTree, fw.SourceTree, a.sourceTree, "--sourcetree"},
+		{&paths.InstallTree, fw.InstallTree, a.insTree, "--installtree"},
 	} {
+		if fi, err := os.Stat(tree.arg); tree.arg != "" && err == nil && !fi.IsDir() {
+			return action.Settings{}, usageError("%s needs a directory, and %s is none", tree.name, tree.arg)
+		}
 		if err := choose(tree.to, tree.conf, tree.arg); err != nil {
 			return action.Settings{}, err
 		}

@@ -100,10 +100,7 @@ func (c *command) matrixDirs() ([]string, error) {
 		dirs = append(dirs, dir)
 	}
 	if len(dirs) == 0 {
-		return nil, &action.Failure{
-			Reason: action.NoModule, Err: errors.New("matrix needs the directory of a module's source"),
-			Hint: []string{"Say: dkms matrix <directory> --kernels <kernel>,<kernel>"},
-		}
+		return nil, usageError("matrix needs the directory of a module's source: dkms matrix <directory> --kernels <kernel>,<kernel>")
 	}
 	return dirs, nil
 }

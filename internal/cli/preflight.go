@@ -129,10 +129,7 @@ func (c *command) preflightWords() (action.KernelChoice, []state.ID, error) {
 		}
 	}
 	if len(choice.Releases)+len(choice.Packages) == 0 {
-		return choice, nil, &action.Failure{
-			Reason: action.EmptyKernel, Err: errors.New("preflight needs a kernel"),
-			Hint: []string{"Say: dkms preflight <kernel>", " or:  dkms preflight <directory with header packages>"},
-		}
+		return choice, nil, usageError("preflight needs a kernel, or a directory with header packages: dkms preflight <kernel>")
 	}
 	return choice, only, nil
 }

@@ -38,6 +38,7 @@ func status(ctx context.Context, c *command) error {
 		return fmt.Errorf("writing the list: %w", err)
 	}
 	action.Report(c.advice.people(c.io.Err), outcomes)
+	c.engine.TellUnread(filters...)
 	return nil
 }
 
@@ -138,6 +139,7 @@ type statusItem struct {
 	Missing   bool                `json:"built_modules_missing,omitempty"`
 	Differs   bool                `json:"built_and_installed_differ,omitempty"`
 	Lacks     string              `json:"lost_from,omitempty"`
+	Lost      bool                `json:"source_lost,omitempty"`
 	Origin    string              `json:"origin,omitempty"`
 	Built     string              `json:"built_at,omitempty"`
 	Signed    *bool               `json:"signed,omitempty"`
@@ -162,6 +164,7 @@ func statusJSON(ctx context.Context, c *command, filters []action.Filter, out *b
 		}
 	}
 	modules.end()
+	c.engine.TellUnread(filters...)
 	fmt.Fprint(out, ",\n  \"outcomes\": ")
 	for _, f := range filters {
 		for _, o := range c.engine.Outcomes(f) {
@@ -211,7 +214,7 @@ func (l *jsonList) end() {
 func itemOf(s action.Standing) statusItem {
 	item := statusItem{
 		Module: s.Key.Module, Version: s.Key.Version, State: s.State, Kernel: s.Key.Kernel, Arch: s.Key.Arch,
-		Stale: s.Stale, Originals: s.Originals, Missing: s.Missing, Differs: s.Differs, Lacks: s.Lacks,
+		Stale: s.Stale, Originals: s.Originals, Missing: s.Missing, Differs: s.Differs, Lacks: s.Lacks, Lost: s.SourceLost,
 	}
 	if s.Record.Format != 0 {
 		item.Origin, item.Signed, item.Objects = s.Record.Origin, &s.Record.Signed, s.Record.Objects
@@ -240,7 +243,9 @@ type listItem struct {
 
 // list prints one line a module.
 func list(_ context.Context, c *command) error {
-	rows := c.engine.List(action.Filter{Module: c.args.module, Version: c.args.version}, c.args.kernels)
+	f := action.Filter{Module: c.args.module, Version: c.args.version}
+	rows := c.engine.List(f, c.args.kernels)
+	c.engine.TellUnread(f)
 	if c.args.has("--json") {
 		items := []listItem{}
 		for _, r := range rows {

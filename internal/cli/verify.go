@@ -67,6 +67,7 @@ func verify(ctx context.Context, c *command) error {
 			worst = err
 		}
 	}
+	c.engine.TellUnread(c.filters()...)
 	if c.args.has("--json") {
 		doc := verifyDocument{VerifySchema, []verifyItem{}}
 		for _, v := range all {
