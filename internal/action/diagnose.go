@@ -198,16 +198,9 @@ func (e *Engine) buildFailure(ctx context.Context, key state.Key, m *conf.Module
 			f.hint("%s", NextLine(step))
 		}
 	}
-	log := e.tree.KeptLog(key) // the one that status and doctor name, and that stays
-	if !readable(log) {
-		log = b.Log
-	}
-	f.hint("%s%s, and shown by: %s", logHint, log, LogCommand(key))
+	f.hint("%s%s, and shown by: %s", doctor.LogHint, b.Log, LogCommand(key))
 	return f
 }
-
-// logHint begins the hint that names the log: it is where to read on, and no step.
-const logHint = doctor.LogHint
 
 // NextLine is a step as a line of a failure's hints.
 func NextLine(step string) string {

@@ -115,7 +115,11 @@ type Invalid struct {
 
 // Error gives all problems on one line.
 func (e *Invalid) Error() string {
-	return fmt.Sprintf("conf %q: %s", e.File, strings.Join(e.Problems, "; "))
+	var problems []string
+	for _, p := range e.Problems { // a syntax error names its file, which may be another
+		problems = append(problems, strings.TrimPrefix(p, e.File+": "))
+	}
+	return fmt.Sprintf("conf %q: %s", e.File, strings.Join(problems, "; "))
 }
 
 // evaluationTime is how long the code of a dkms.conf may run at most.

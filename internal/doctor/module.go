@@ -290,7 +290,7 @@ func objects(f *Facts, k *Kernel, m *Module) []finding.Finding {
 			if at == "" {
 				at = where(id, k) + ": " + o.Report.Name
 			}
-			all = append(all, one(finding.Error, at, p.Text, "kernel "+k.Release+" would not load it", next...)...)
+			all = append(all, one(finding.Error, at, strings.TrimPrefix(p.Text, at+" "), "kernel "+k.Release+" would not load it", next...)...)
 		}
 	}
 	return all

@@ -87,6 +87,15 @@ func (t Tree) CheckFor(o Owner) []Inconsistency {
 	return c.found
 }
 
+// cause is an error without the path that it names, which stands before it already.
+func cause(err error) error {
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		return of.Err
+	}
+	return err
+}
+
 type checker struct {
 	found []Inconsistency
 	// closed are the directories of modules that can't be looked into: nothing is
@@ -102,7 +111,7 @@ func (c *checker) add(kind Kind, k Key, path, what string, args ...any) {
 func (c *checker) leftovers(t Tree) {
 	_ = filepath.WalkDir(t.Dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
-			c.add(Unread, Key{}, path, "it can't be read: %v", err)
+			c.add(Unread, Key{}, path, "it can't be read: %v", cause(err))
 			return nil
 		}
 		name := d.Name()
@@ -183,13 +192,13 @@ func (c *checker) record(t Tree, k Key) {
 	case errors.As(err, &bad):
 		c.add(RecordWrong, k, path, "it is damaged: %v", bad.Err)
 	case errors.Is(err, fs.ErrPermission):
-		c.add(Unread, k, path, "it can't be read: %v", err)
+		c.add(Unread, k, path, "it can't be read: %v", cause(err))
 	}
 	for _, o := range r.Objects {
 		file := filepath.Join(t.Objects(k), filepath.Base(o.File))
 		data, err := untrusted.ReadLinked(file, ko.MaxSize)
 		if errors.Is(err, fs.ErrPermission) {
-			c.add(Unread, k, file, "it can't be read: %v", err)
+			c.add(Unread, k, file, "it can't be read: %v", cause(err))
 		} else if err != nil {
 			c.add(ResultWrong, k, t.Objects(k), "it lacks the object %s", o.File)
 		} else if sum := sha256.Sum256(data); o.SHA256 != "" && hex.EncodeToString(sum[:]) != o.SHA256 {
