@@ -285,10 +285,7 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 		{&paths.SourceTree, fw.SourceTree, a.sourceTree, "--sourcetree"},
 		{&paths.InstallTree, fw.InstallTree, a.insTree, "--installtree"},
 	} {
-		if fi, err := os.Stat(tree.arg); tree.arg != "" && err == nil && !fi.IsDir() {
-			return action.Settings{}, usageError("%s needs a directory, and %s is none", tree.name, tree.arg)
-		}
-		if err := choose(tree.to, tree.conf, tree.arg); err != nil {
+		if err := choose(tree.to, tree.conf, tree.arg, tree.name); err != nil {
 			return action.Settings{}, err
 		}
 	}
@@ -330,8 +327,12 @@ func takeTree(a *args, s *action.Settings) error {
 	return nil
 }
 
-// choose sets a tree to what the configuration or the command line says.
-func choose(to *string, configured, given string) error {
+// choose sets a tree to what the configuration or the command line says, the latter by
+// an option.
+func choose(to *string, configured, given, option string) error {
+	if fi, err := os.Stat(given); given != "" && err == nil && !fi.IsDir() {
+		return usageError("%s needs a directory, and %s is none", option, given)
+	}
 	for _, dir := range []string{configured, given} {
 		if dir == "" {
 			continue

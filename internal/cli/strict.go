@@ -42,6 +42,9 @@ func (a *args) strict(v *Verb) error {
 	if v.Words || v.Raw {
 		return nil
 	}
+	if a.module != "" && a.bare() && a.sourceDir != "" && v.Name != "config" {
+		return usageError("%s takes one module at a time, and no %q", v.Name, a.module)
+	}
 	a.byName(v)
 	if a.module != "" && !slices.Contains(v.Options, "--module") {
 		return nil // it tells of that itself
@@ -58,15 +61,15 @@ func (a *args) strict(v *Verb) error {
 	}
 }
 
+// bare reports whether the word that a directory or a file was taken from could be the
+// name of a module.
+func (a *args) bare() bool { return a.place != "" && !strings.ContainsAny(a.place, "/") && !looksLikePath(a.place) && a.place != "dkms.conf" }
+
 // byName makes a bare word the name of a module for an action that takes no other
 // than those, whatever the working directory has of that name.
 func (a *args) byName(v *Verb) {
-	bare := a.place != "" && !looksLikePath(a.place) && !strings.HasSuffix(a.place, "dkms.conf") && strings.Count(a.place, "/") < 2
-	if !bare || a.module != "" || v.Name == "config" || v.Name == "log" && a.archive != "" || !slices.Contains(v.Options, "--module") {
+	if !a.bare() || a.module != "" || v.Name == "config" || v.Name == "log" && a.archive != "" || !slices.Contains(v.Options, "--module") {
 		return
-	}
-	if a.sourceDir != "" && strings.Contains(a.place, "/") {
-		return // a module of that name and version would be no directory here
 	}
 	a.setModule(a.place)
 	a.place, a.sourceDir, a.archive = "", "", ""

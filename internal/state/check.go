@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"dkms-go/internal/ko"
@@ -311,4 +312,28 @@ func hasFiles(dir string) bool {
 		return nil
 	})
 	return found
+}
+
+// Looks reports whether the tree's directory may be one of dkms: it isn't there yet, or
+// empty, or has something that only dkms makes. The error is that it is no directory,
+// or can't be read.
+func (t Tree) Looks() (bool, error) {
+	list, err := os.ReadDir(t.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, e := range list {
+		if ours(e.Name()) || strings.HasPrefix(e.Name(), "mok.") || slices.Contains(treeFiles(), e.Name()) && e.Name() != "lost+found" {
+			return true, nil
+		}
+	}
+	for _, made := range []string{"*/*/source", "*/kernel-*-*", "*/*/*/*/module", "*/" + originals} {
+		if found, _ := filepath.Glob(filepath.Join(t.Dir, made)); len(found) > 0 {
+			return true, nil
+		}
+	}
+	return len(list) == 0, nil
 }
