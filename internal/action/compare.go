@@ -88,13 +88,13 @@ func (c *comparison) headers() {
 	case len(missing) > 0:
 		c.add("headers", "", dir+" is not complete, it lacks "+strings.Join(missing, " "), Misfits)
 		if c.would(plan.Build) {
-			c.fails(failf(NoHeaders, "the headers of kernel %s are not complete, they lack %s", c.t.Kernel, strings.Join(missing, " ")).
+			c.fails(failf(MakeFailed, "the headers of kernel %s are not complete, they lack %s", c.t.Kernel, strings.Join(missing, " ")).
 				hint("Install them again; `dkms doctor -k %s` names the package.", c.t.Kernel))
 		}
 	case release != "" && release != c.t.Kernel:
 		c.add("headers", "", dir+" is of another kernel: "+release, Misfits)
 		if c.would(plan.Build) {
-			c.fails(failf(NoHeaders, "the headers in %s are of another kernel: %s", dir, release).
+			c.fails(failf(MakeFailed, "the headers in %s are of another kernel: %s", dir, release).
 				hint("Install those of kernel %s again; `dkms doctor -k %s` names the package.", c.t.Kernel, c.t.Kernel))
 		}
 	default:

@@ -49,6 +49,12 @@ func (a *args) strict(v *Verb) error {
 	if a.module != "" && !slices.Contains(v.Options, "--module") {
 		return nil // it tells of that itself
 	}
+	return a.placeless(v)
+}
+
+// placeless refuses directories and files for an action that takes modules by their
+// names.
+func (a *args) placeless(v *Verb) error {
 	switch place := a.place + a.missing; {
 	case place == "" || a.module == "" && a.place == "":
 		return nil // carryOut tells of what is missing
@@ -63,7 +69,9 @@ func (a *args) strict(v *Verb) error {
 
 // bare reports whether the word that a directory or a file was taken from could be the
 // name of a module.
-func (a *args) bare() bool { return a.place != "" && !strings.ContainsAny(a.place, "/") && !looksLikePath(a.place) && a.place != "dkms.conf" }
+func (a *args) bare() bool {
+	return a.place != "" && !strings.ContainsAny(a.place, "/") && !looksLikePath(a.place) && a.place != "dkms.conf"
+}
 
 // byName makes a bare word the name of a module for an action that takes no other
 // than those, whatever the working directory has of that name.
