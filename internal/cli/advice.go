@@ -52,8 +52,8 @@ func adviceFor(a *args) advice {
 }
 
 // foreignCommand matches the begin of a command that isn't one of dkms: in a list of next
-// steps, or behind what a hint begins with.
-const foreignCommand = `((?:^|\n|"|next: )[ ]*\$ |Install (?:it|them) with: )([a-z])`
+// steps, behind what a hint begins with, or the package manager's on a line of its own.
+const foreignCommand = `((?:^|\n|"|next: )[ ]*\$ |Install (?:it|them) with: )([a-z])|(?:^|\n|")[ ]{4,6}(?:apt-get|dnf|yum|zypper|pacman|apk|emerge) `
 
 // complete completes the commands in a text. Those that aren't of dkms are to be run
 // in the other root.
@@ -68,7 +68,8 @@ func (d advice) completeAs(text string, as func(string) string) string {
 	}
 	if d.root != "" {
 		text = regexp.MustCompile(foreignCommand).ReplaceAllStringFunc(text, func(s string) string {
-			return s[:len(s)-1] + as("chroot "+d.root+" ") + s[len(s)-1:]
+			at := strings.LastIndex(strings.TrimRight(s, " "), " ") + 1 // of the command's name
+			return s[:at] + as("chroot "+d.root+" ") + s[at:]
 		})
 		text = regexp.MustCompile(regexp.QuoteMeta(as("chroot "+d.root+" "))+`(dkms|sudo|su|export) `).ReplaceAllString(text, "$1 ")
 	}

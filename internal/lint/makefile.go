@@ -78,7 +78,7 @@ func parseMakefile(text string) []mkLine {
 type branch struct{ known, empty bool }
 
 var assignment = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^(?:export +|override +)*([A-Za-z0-9_.$(){}/-]+) *(:=|::=|\?=|\+=|!=|=) *(.*)$`)
+	return regexp.MustCompile(`^(?:export +|override +)*([A-Za-z0-9_.$(){}/-]+)[ \t]*(:=|::=|\?=|\+=|!=|=)[ \t]*(.*)$`)
 })
 
 func conditional(text string) bool {
