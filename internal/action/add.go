@@ -68,6 +68,15 @@ func (e *Engine) resolve(ctx context.Context, sel Selection, t plan.Target, verb
 	return id, requireID(id, verb)
 }
 
+// requireSource fails for modules without a source in the source tree.
+func (e *Engine) requireSource(id state.ID) error {
+	source := e.tree.Source(id)
+	if fi, err := os.Stat(source); err != nil || !fi.IsDir() {
+		return failf(NoSourceDir, "the source of %s is missing: there is no directory %s", id, source)
+	}
+	return nil
+}
+
 // addStep adds a module whose source is in the source tree. strictHook makes a
 // failing POST_ADD the step's failure.
 func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, errw io.Writer, strictHook bool) error {
@@ -80,10 +89,10 @@ func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, e
 		return failf(AlreadyAdded, "%s is in the DKMS tree already", id).
 			hint("To add it anew: dkms remove %s --all, then add it again.", id)
 	}
-	source := e.tree.Source(id)
-	if fi, err := os.Stat(source); err != nil || !fi.IsDir() {
-		return failf(NoSourceDir, "the source of %s is missing: there is no directory %s", id, source)
+	if err := e.requireSource(id); err != nil {
+		return err
 	}
+	source := e.tree.Source(id)
 	file := e.Conf
 	if file == "" {
 		file = filepath.Join(source, "dkms.conf")
@@ -156,7 +165,7 @@ func (e *Engine) importSource(ctx context.Context, dir string, t plan.Target, ag
 		_, err = os.Stat(filepath.Join(from, "dkms.conf"))
 	}
 	if err != nil {
-		return state.ID{}, failf(NotSourceTree, "%s has no dkms.conf", dir)
+		return state.ID{}, failf(NotSourceTree, "the directory %s has no dkms.conf", dir)
 	}
 	if err := e.RequireRoot(); err != nil {
 		return state.ID{}, err

@@ -200,13 +200,41 @@ func (e *Engine) performRounds(ctx context.Context, due []*round) {
 			},
 		})
 	}
-	if _, err := e.perform(ctx, p, f, false, parts...); err != nil {
+	outcomes, err := e.perform(ctx, p, f, false, parts...)
+	if e.DryRun && err == nil {
+		for i, r := range due {
+			r.err = foreseen(r, outcomes[parts[i].From:parts[i].To])
+		}
+	}
+	if err != nil {
 		for _, r := range due {
 			if !r.done {
 				r.err = err
 			}
 		}
 	}
+}
+
+// foreseen is the failure that an autoinstall would end with, as far as a dry run shows
+// it.
+func foreseen(r *round, outcomes []error) error {
+	f := failf(AutoinstallFailed, "not every module could be installed for kernel %s", r.target.Kernel)
+	for _, b := range r.auto.Bad {
+		f.hint("%s: %v", b.ID, confFailure(b.Err))
+	}
+	for _, w := range r.auto.Unmet {
+		f.hint("%s needs other modules first: %s", w.ID, strings.Join(w.Depends, " "))
+	}
+	for _, err := range outcomes {
+		var refused *Failure
+		if errors.As(err, &refused) && !refused.Soft() {
+			f.hint("%v", refused)
+		}
+	}
+	if len(f.Hint) == 0 {
+		return nil
+	}
+	return f
 }
 
 // headersDue fails when something must be built and the kernel has no headers:

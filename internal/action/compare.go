@@ -48,21 +48,20 @@ func (c *comparison) would(k plan.Kind) bool {
 // compare gathers the facts in the order in which they count.
 func (c *comparison) compare(ctx context.Context) {
 	c.source()
+	if err := c.facts.Results[c.key].Err; err != nil { // also where nothing is to be done
+		c.add("dkms.conf", "", confFailure(err).Error(), Misfits)
+		if c.o.Failure == nil && len(c.o.Steps) == 0 {
+			c.o.Note = strings.TrimPrefix(c.o.Note+", but its dkms.conf can't be used: "+confFailure(err).Error(), ", but ")
+		}
+		return
+	}
 	if c.m == nil {
 		return
 	}
 	for _, cl := range c.m.Clauses(c.kernelFacts(c.t)) {
 		c.add(cl.Directive, cl.Wants, cl.Has, fit(cl.OK))
 	}
-	k := c.kernel(c.t)
-	headers := k.SourceDir
-	if real, err := filepath.EvalSymlinks(headers); err == nil {
-		headers = real
-	}
-	if !k.HasHeaders() {
-		headers = "not there: " + headers
-	}
-	c.add("headers", "", headers, fit(k.HasHeaders()))
+	c.headers()
 	c.depends()
 	c.result()
 	c.add("policy", "", policyWord(c.policy(c.m)), Tells)
@@ -71,6 +70,43 @@ func (c *comparison) compare(ctx context.Context) {
 	}
 	if c.would(plan.Install) {
 		c.install()
+	}
+}
+
+// headers tells whether modules can be compiled for the kernel, by the judgement of
+// doctor.
+func (c *comparison) headers() {
+	k := c.kernel(c.t)
+	dir := k.SourceDir
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	missing, release := k.HeadersMissing(), k.HeadersRelease()
+	switch {
+	case !k.HasHeaders():
+		c.add("headers", "", "not there: "+dir, Misfits)
+	case len(missing) > 0:
+		c.add("headers", "", dir+" is not complete, it lacks "+strings.Join(missing, " "), Misfits)
+		if c.would(plan.Build) {
+			c.fails(failf(MakeFailed, "the headers of kernel %s are not complete, they lack %s", c.t.Kernel, strings.Join(missing, " ")).
+				hint("Install them again; `dkms doctor -k %s` names the package.", c.t.Kernel))
+		}
+	case release != "" && release != c.t.Kernel:
+		c.add("headers", "", dir+" is of another kernel: "+release, Misfits)
+		if c.would(plan.Build) {
+			c.fails(failf(MakeFailed, "the headers in %s are of another kernel: %s", dir, release).
+				hint("Install those of kernel %s again; `dkms doctor -k %s` names the package.", c.t.Kernel, c.t.Kernel))
+		}
+	default:
+		c.add("headers", "", dir, Fits)
+	}
+}
+
+// fails makes a failure that of the prospect, unless it has one: nothing is built
+// and installed then.
+func (c *comparison) fails(f *Failure) {
+	if c.o.Failure == nil {
+		c.o.Failure = f
 	}
 }
 
@@ -170,9 +206,7 @@ func (c *comparison) build(ctx context.Context) {
 // against adds a fact that keeps the module from being built.
 func (c *comparison) against(about string, err error) {
 	c.add(about, "", err.Error(), Misfits)
-	if c.o.Failure == nil {
-		c.o.Failure = failed(err)
-	}
+	c.fails(failed(err))
 }
 
 // scripts adds directives that name scripts: pairs of a name and a value.

@@ -18,6 +18,7 @@ import (
 	"dkms-go/internal/build"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/diagnose"
+	"dkms-go/internal/doctor"
 	"dkms-go/internal/headers"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
@@ -197,7 +198,7 @@ func (e *Engine) buildFailure(ctx context.Context, key state.Key, m *conf.Module
 			f.hint("%s", NextLine(step))
 		}
 	}
-	f.hint("All that the commands said is in %s, and shown by: %s", b.Log, LogCommand(key))
+	f.hint("%s%s, and shown by: %s", doctor.LogHint, b.Log, LogCommand(key))
 	return f
 }
 

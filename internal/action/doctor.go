@@ -72,13 +72,14 @@ func Found(list []finding.Finding) error {
 // it.
 func (e *Engine) examine(ctx context.Context, id state.ID, release string) (*doctor.Facts, error) {
 	e.forgetStamps()
-	f := &doctor.Facts{Distro: e.distro, Asked: id, UID: os.Geteuid(), AtWork: e.tree.AtWork()}
+	f := &doctor.Facts{Distro: e.distro, Asked: id, UID: os.Geteuid(), AtWork: e.tree.AtWork(), Writable: e.writable()}
 	targets, err := e.patients(f, release)
 	if err != nil {
 		return nil, err
 	}
-	if id.Module != "" && !e.sourceKnown(id) {
-		f := failf(NotAdded, "%s is not in the DKMS tree, nor is its source in %s", strings.TrimSuffix(id.String(), "/"), e.Paths.SourceTree)
+	f.Unread = e.unreadable(id.Module)
+	if id.Module != "" && !e.sourceKnown(id) && len(f.Unread) == 0 {
+		f := failf(NotAdded, "module %s is not in the DKMS tree, nor is its source in %s", strings.TrimSuffix(id.String(), "/"), e.Paths.SourceTree)
 		if others := e.listed(id.Module); len(others) > 0 {
 			return nil, f.hint("There is: %s", join(others))
 		}
@@ -117,7 +118,7 @@ func (e *Engine) patients(f *doctor.Facts, release string) ([]plan.Target, error
 	var releases []string
 	switch {
 	case release != "":
-		releases = []string{release}
+		releases, f.Named = []string{release}, true
 	case slices.Contains(here, running) && e.Root == "":
 		releases = []string{running}
 	case slices.Contains(here, next.Release):
@@ -155,7 +156,7 @@ func (e *Engine) patient(ctx context.Context, f *doctor.Facts, t plan.Target) do
 	k := e.kernel(t)
 	p := doctor.Kernel{
 		Release: t.Kernel, Arch: t.Arch, Running: running == t.Kernel && e.Root == "", Next: next.Release == t.Kernel,
-		Tree: k.Exists(), Image: k.HasImage(e.Paths),
+		Tree: k.Exists(), Image: k.HasImage(e.Paths), Named: f.Named,
 		Headers: doctor.Headers{Dir: k.SourceDir, There: k.HasHeaders()},
 	}
 	if p.Headers.There {
@@ -196,6 +197,13 @@ func (e *Engine) signingFor(ctx context.Context, t plan.Target) doctor.Signing {
 	return d
 }
 
+// writable reports whether the caller may write to the DKMS tree; it isn't made for
+// that.
+func (e *Engine) writable() bool {
+	_, err := os.Stat(e.tree.Dir)
+	return err == nil && e.tree.Writable() == nil
+}
+
 // damage looks for what doesn't agree in the tree, or in the part of it that a
 // module has. What another dkms is at work on isn't damaged.
 func (e *Engine) damage(id state.ID) []state.Inconsistency {
@@ -207,7 +215,7 @@ func (e *Engine) damage(id state.ID) []state.Inconsistency {
 	}
 	return slices.DeleteFunc(list, func(i state.Inconsistency) bool {
 		below := strings.HasPrefix(i.Path, e.tree.Module(id.Module)+"/")
-		return id.Module != "" && !below || filepath.Base(i.Path) == "source" // a broken one is told by itself
+		return id.Module != "" && !below || i.Kind == state.Unread || filepath.Base(i.Path) == "source" // a broken one is told by itself
 	})
 }
 
@@ -294,7 +302,7 @@ func (e *Engine) askPackages(ctx context.Context, f *doctor.Facts) {
 		for j := range k.Modules {
 			m := &k.Modules[j]
 			bad := m.ConfError != "" || m.Excluded != "" || m.Outcome != nil && m.Outcome.State == state.OutcomeFailed
-			if bad && len(m.Others) == 0 || m.Condition == state.Broken {
+			if bad && len(m.Others) == 0 || m.Condition == state.Broken || m.StandIn {
 				all.Go(func() {
 					m.Owner = q.Owner(ctx, e.distro, filepath.Join(m.Source, "dkms.conf"))
 					m.Newer = q.Newer(ctx, e.distro, m.Owner)

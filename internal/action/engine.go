@@ -66,7 +66,9 @@ type Settings struct {
 	Out, Err io.Writer
 	// Explain shows a failure on w, Code gives its exit code.
 	Explain func(w io.Writer, f *Failure)
-	Code    func(f *Failure) int
+	// People returns the writer to w for text that tells people what to do.
+	People func(w io.Writer) io.Writer
+	Code   func(f *Failure) int
 	// Running returns the release and machine of the running kernel.
 	Running func() (release, machine string, err error)
 }

@@ -4,6 +4,7 @@ package action
 
 import (
 	"fmt"
+	"io"
 
 	"dkms-go/internal/diagnose"
 	"dkms-go/internal/plan"
@@ -101,6 +102,14 @@ func (f *Failure) Hints() []string { return f.Hint }
 func (f *Failure) Soft() bool { return f.Reason == Excluded }
 
 var _ plan.Soft = (*Failure)(nil)
+
+// people is where text for people goes that is to be shown on w.
+func (e *Engine) people(w io.Writer) io.Writer {
+	if e.People == nil {
+		return w
+	}
+	return e.People(w)
+}
 
 func fail(r Reason, err error, hints ...string) *Failure {
 	return &Failure{Reason: r, Err: err, Hint: hints}

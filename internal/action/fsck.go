@@ -86,6 +86,9 @@ type trouble struct {
 // finding that is left.
 func (e *Engine) Fsck(ctx context.Context, repair bool) (Fsck, error) {
 	var out Fsck
+	if err := e.requireTree(); err != nil {
+		return out, err
+	}
 	found, err := e.look(ctx)
 	if err != nil {
 		return out, err
@@ -116,6 +119,24 @@ func (e *Engine) Fsck(ctx context.Context, repair bool) (Fsck, error) {
 	}
 	finding.Sort(out.Left)
 	return out, worstFinding(out.Left)
+}
+
+// requireTree fails for a directory that is no DKMS tree, of which everything would
+// be foreign. The machine's own is one whatever is in it.
+func (e *Engine) requireTree() error {
+	if e.tree.Dir == host.Default().DKMSTree {
+		return nil
+	}
+	is, err := e.tree.Looks()
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return nil // told of as what can't be read
+	case err != nil:
+		return fail(NotAdded, fmt.Errorf("looking at the DKMS tree: %w", err), "Name the DKMS tree with --dkmstree.")
+	case !is:
+		return failf(NotAdded, "the directory %s is no DKMS tree: nothing in it was made by dkms", e.tree.Dir).hint("Name the DKMS tree with --dkmstree.")
+	}
+	return nil
 }
 
 // worstFinding is the failure that a list of findings comes to.

@@ -50,7 +50,10 @@ func (e *Engine) troubles(ctx context.Context) []trouble {
 	}
 	s := &survey{Engine: e, ctx: ctx, gone: map[string]bool{}, claims: map[state.Key][]state.ObjectEntry{}, explained: map[string]bool{}, confs: map[state.ID]*conf.Module{}}
 	found := e.tree.CheckFor(o)
-	active := e.tree.ActiveKeys()
+	unread := e.unreadable("")
+	active := slices.DeleteFunc(e.tree.ActiveKeys(), func(k state.Key) bool {
+		return state.Within(e.tree.Version(k.ID), unread) || state.Within(e.tree.Objects(k), unread)
+	})
 	for _, k := range active {
 		s.gone[k.Kernel] = s.gone[k.Kernel] || e.kernelGone(k)
 	}
@@ -76,7 +79,9 @@ func (e *Engine) troubles(ctx context.Context) []trouble {
 	for _, k := range active {
 		s.activeTroubles(k, results[k])
 	}
-	s.orphans()
+	if len(unread) == 0 { // else what accounts for an object may be there
+		s.orphans()
+	}
 	return s.list
 }
 

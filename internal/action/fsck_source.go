@@ -24,8 +24,11 @@ const standInMark = "# Made by dkms fsck in place of a source that is gone."
 
 // standIn reports whether a module's source is one that fsck has made.
 func (e *Engine) standIn(id state.ID) bool {
+	if !e.tree.Retired(id) {
+		return false
+	}
 	text, err := readPrefix(filepath.Join(e.tree.KeptSource(id), "dkms.conf"), len(standInMark))
-	return err == nil && string(text) == standInMark && e.tree.Retired(id)
+	return err == nil && string(text) == standInMark
 }
 
 func readPrefix(path string, size int) ([]byte, error) {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -166,7 +167,11 @@ func (e *Engine) sourceDigest(id state.ID) (string, error) {
 // administrator lays over its source.
 func (e *Engine) settingsDigest(m *conf.Module, id state.ID) string {
 	h := sha256.New()
-	text, _ := json.Marshal(m.Vars) // maps are written in the order of their keys
+	vars := maps.Clone(m.Vars)
+	for _, name := range conf.Apart() {
+		delete(vars, name)
+	}
+	text, _ := json.Marshal(vars) // maps are written in the order of their keys
 	h.Write(text)
 	fmt.Fprintf(h, "%q", m.Env)
 	if overlay, err := copytree.Digest(filepath.Join(e.Paths.ConfDir, id.Module)); err == nil {

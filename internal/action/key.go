@@ -175,7 +175,7 @@ func (e *Engine) remindOfKey() {
 			continue
 		}
 		state.Enrol = e.machine().Enrol(k, cert)
-		fmt.Fprintf(e.Err, "Note: kernel %s will not load what was built: it doesn't trust the key of %s: %s.\nTo enrol it: %s\n", t.Kernel, state.EnrolPath, trusted.Why, state.EnrolLine())
+		fmt.Fprintf(e.people(e.Err), "Note: kernel %s will not load what was built: it doesn't trust the key of %s: %s.\nTo enrol it: %s\n", t.Kernel, state.EnrolPath, trusted.Why, state.EnrolLine())
 	}
 }
 

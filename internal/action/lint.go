@@ -30,7 +30,7 @@ const (
 func (e *Engine) Lint(ctx context.Context, dir string) ([]finding.Finding, error) {
 	file := filepath.Join(dir, lint.ConfFile)
 	if fi, err := os.Stat(file); err != nil || !fi.Mode().IsRegular() {
-		return nil, failf(NotSourceTree, "%s has no dkms.conf", dir).hint("Name the directory of a module's source: dkms lint <directory>")
+		return nil, failf(NotSourceTree, "the directory %s has no dkms.conf", dir).hint("Name the directory of a module's source: dkms lint <directory>")
 	}
 	s, err := e.lintSource(ctx, dir)
 	if err != nil {

@@ -152,6 +152,9 @@ func (e *Engine) readLog(ctx context.Context, l BuildLog) (BuildLog, error) {
 	if l.Text, err = untrusted.ReadLinked(l.Path, maxLogFile); err != nil {
 		return l, fail(NoLog, fmt.Errorf("reading the log %s: %w", l.Path, err))
 	}
+	if len(strings.TrimSpace(string(l.Text))) == 0 {
+		return l, failf(NoLog, "the log %s is empty", l.Path)
+	}
 	if l.Key == (state.Key{}) {
 		l.Key = logHead(l.Text)
 	}

@@ -68,7 +68,7 @@ func (e *Engine) Outlook(ctx context.Context, verb string, id state.ID, targets 
 	}
 	if id.Version == "" {
 		if !e.sourceKnown(id) {
-			return Outlook{}, failf(NotAdded, "%s is not in the DKMS tree, nor is its source in %s", id.Module, e.Paths.SourceTree).hint("`dkms status` lists the modules that are.")
+			return Outlook{}, failf(NotAdded, "module %s is not in the DKMS tree, nor is its source in %s", id.Module, e.Paths.SourceTree).hint("`dkms status` lists the modules that are.")
 		}
 		id = e.meant(id, targets[0])
 	}

@@ -201,7 +201,7 @@ func (e *Engine) gate(ctx context.Context) error {
 		return fmt.Errorf("holding the boot default at kernel %s: %w", ready, err)
 	}
 	if changed {
-		fmt.Fprintf(e.Out, "The boot default is held at kernel %s until kernel %s is ready; dkms ready -k %s tells why it is not.\n", ready, newest, newest)
+		fmt.Fprintf(e.people(e.Out), "The boot default is held at kernel %s until kernel %s is ready; dkms ready -k %s tells why it is not.\n", ready, newest, newest)
 	}
 	return nil
 }

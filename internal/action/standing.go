@@ -80,9 +80,16 @@ func (e *Engine) meant(id state.ID, t plan.Target) state.ID {
 // patientModules are the modules that are looked at for a kernel.
 func (e *Engine) patientModules(f *doctor.Facts, t plan.Target) []state.ID {
 	if f.Asked.Module != "" {
-		return []state.ID{e.meant(f.Asked, t)}
+		return e.readableModules([]state.ID{e.meant(f.Asked, t)}, f.Unread)
 	}
-	return append(e.newest(), e.unregistered()...)
+	list := e.newest()
+	for _, id := range e.tree.Modules("", "") {
+		known := slices.ContainsFunc(list, func(l state.ID) bool { return l.Module == id.Module })
+		if !known && e.standIn(id) {
+			list = append(list, id)
+		}
+	}
+	return e.readableModules(append(list, e.unregistered()...), f.Unread)
 }
 
 // unregistered are the modules whose source a package has brought and that aren't in
@@ -116,6 +123,10 @@ func (e *Engine) standingFor(ctx context.Context, f *doctor.Facts, k *doctor.Ker
 	m := patient{Module: doctor.Module{ID: id, Condition: e.tree.Condition(id), Source: e.tree.Source(id), Link: e.tree.SourceLink(id)}}
 	if to, err := os.Readlink(m.Link); err == nil {
 		m.Source = to
+	}
+	m.StandIn = e.standIn(id)
+	if m.StandIn {
+		m.Source = e.tree.Source(id)
 	}
 	m.SourceThere = readable(filepath.Join(m.Source, "dkms.conf"))
 	m.Built, m.Installed = e.tree.Built(key), e.tree.Installed(key)
@@ -171,7 +182,8 @@ func (e *Engine) readConf(ctx context.Context, m *patient, t plan.Target) {
 		m.Depends = append(m.Depends, d)
 	}
 	if o := m.Outcome; o != nil && o.State == state.OutcomeFailed {
-		m.Again = o.Inputs == "" || o.Inputs != e.inputs(t.Key(m.ID), t, c)
+		m.Transient = o.Inputs == ""
+		m.Again = m.Transient || o.Inputs != e.inputs(t.Key(m.ID), t, c)
 		m.Others = e.otherVersions(ctx, m.ID, t, true)
 	}
 }

@@ -11,9 +11,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"dkms-go/internal/conf"
 	"dkms-go/internal/install"
+	"dkms-go/internal/ko"
 	"dkms-go/internal/mok"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
@@ -38,6 +40,12 @@ type Standing struct {
 	// that an object of the result is gone, Differs that an installed object
 	// is not the one of the result.
 	Originals, Missing, Differs bool
+	// Lacks is the directory of the result, if it has lost an object that is
+	// installed as it was: what is missing then is missing in the DKMS tree.
+	Lacks string
+	// SourceLost says that fsck has put something in the place of the module's source;
+	// it is told where Record is.
+	SourceLost bool
 	// Stale names what has changed under the result since it was built.
 	Stale []string
 	// Damage says why what is in the place of the record is of no use; without a
@@ -72,8 +80,11 @@ func (e *Engine) Standings(ctx context.Context, f Filter, records bool) iter.Seq
 				}
 				rows, again = rows[:0], true
 				e.standings(ctx, id, f, func(s Standing) bool {
-					if records && s.Key.Kernel != "" {
-						s.Record, _ = e.tree.Record(s.Key)
+					if records {
+						s.SourceLost = e.standIn(id)
+						if s.Key.Kernel != "" {
+							s.Record, _ = e.tree.Record(s.Key)
+						}
 					}
 					rows = append(rows, s)
 					return true
@@ -129,6 +140,9 @@ func (e *Engine) standing(ctx context.Context, k state.Key) Standing {
 		from, ok := install.Find(e.tree.Objects(k), o.Name)
 		if !ok {
 			s.Missing = true
+			if s.State == StateInstalled && job.Survivor(o) != "" {
+				s.Lacks = e.tree.Objects(k)
+			}
 			break
 		}
 		if s.State == StateInstalled {
@@ -163,13 +177,36 @@ func (e *Engine) expected(ctx context.Context, k state.Key, r state.Record) []st
 	m, err := e.load(ctx, k.ID, t, conf.NoExec, &bytes.Buffer{})
 	if err != nil {
 		e.Explain(e.Err, confFailure(err))
-		return nil
+		return e.present(k)
 	}
 	facts := e.kernelFacts(t)
 	var list []state.ObjectEntry
 	for i, o := range m.Objects {
 		if m.ObjectApplies(i, facts).OK {
 			list = append(list, state.ObjectEntry{Index: i, Name: o.Dest, Location: o.DestDir})
+		}
+	}
+	return list
+}
+
+// present are the objects that a result has, and those that were installed of it: what
+// it should have can't be told.
+func (e *Engine) present(k state.Key) []state.ObjectEntry {
+	var list []state.ObjectEntry
+	tree := e.Paths.KernelTree(k.Kernel)
+	files, _ := os.ReadDir(e.tree.Objects(k))
+	for _, f := range files {
+		if name, _, ok := ko.SplitName(f.Name()); ok {
+			list = append(list, state.ObjectEntry{Name: name, Location: "/updates/dkms"})
+		}
+	}
+	for _, p := range install.ReadPlaced(e.tree, tree, k) {
+		name, _, _ := ko.SplitName(filepath.Base(p.Path))
+		o := state.ObjectEntry{Name: name, Location: strings.TrimPrefix(filepath.Dir(p.Path), tree)}
+		if i := slices.IndexFunc(list, func(x state.ObjectEntry) bool { return x.Name == name }); i >= 0 {
+			list[i] = o
+		} else {
+			list = append(list, o)
 		}
 	}
 	return list

@@ -312,6 +312,9 @@ func (w *performance) refuse(ctx context.Context, s plan.Step) error {
 	r := w.facts.Results[s.Key]
 	switch s.Reason {
 	case plan.NoConf, plan.BadConf:
+		if err := w.requireSource(id); err != nil && w.Conf == "" && w.tree.Condition(id) == state.Absent {
+			return err // as adding it would find
+		}
 		return confFailure(r.Err)
 	case plan.BrokenModule:
 		return w.requireSound(id)

@@ -151,7 +151,7 @@ func (e *Engine) unpack(ctx context.Context, archive string, t plan.Target) (sta
 	a, err := bundle.Extract(archive, filepath.Join(dir, "archive"))
 	switch {
 	case errors.Is(err, bundle.ErrNoConf):
-		return state.ID{}, fail(NoConfInArchive, fmt.Errorf("%s is no module archive: %w", archive, err))
+		return state.ID{}, fail(NoConfInArchive, fmt.Errorf("the file %s is no module archive: %w", archive, err))
 	case err != nil:
 		return state.ID{}, fail(BadArchive, err)
 	}

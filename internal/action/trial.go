@@ -158,11 +158,11 @@ func (e *Engine) tried(ctx context.Context, r *round, id state.ID, outcomes []er
 	waits := func(w plan.Waiting) bool { return w.ID == id }
 	waiting := slices.Concat(r.auto.Unmet, r.auto.Deferred)
 	switch {
-	case slices.Contains(r.auto.Installed, id):
-		t.Outcome = Ready
-	case slices.ContainsFunc(r.auto.Bad, is):
+	case result.Err != nil && e.tree.Condition(id) == state.Added, slices.ContainsFunc(r.auto.Bad, is):
 		t.Outcome, t.Failure = Fails, confFailure(result.Err)
 		t.Required = e.policyFor(ctx, id, r.target) == conf.Required
+	case slices.Contains(r.auto.Installed, id):
+		t.Outcome = Ready
 	case slices.ContainsFunc(waiting, waits):
 		t.Outcome = Fails
 		t.Failure = e.missingDepends(key, waiting[slices.IndexFunc(waiting, waits)].Depends)

@@ -156,11 +156,11 @@ func (e *Engine) Verify(ctx context.Context, f Filter) ([]Verdict, error) {
 		}
 	}
 	if len(all) == 0 && (f.Module != "" || f.Kernel != "") {
-		what := state.ID{Module: f.Module, Version: f.Version}.String()
+		what := strings.Trim(state.ID{Module: f.Module, Version: f.Version}.String(), "/")
 		if f.Kernel != "" {
 			what += " for kernel " + f.Kernel
 		}
-		return nil, failf(NotAdded, "nothing is built of %s", strings.Trim(what, "/ ")).hint("`dkms status` lists what is.")
+		return nil, failf(NotAdded, "nothing is built of %s", strings.TrimSpace(what)).hint("`dkms status` lists what is.")
 	}
 	for _, v := range all {
 		if v.Refused() {
@@ -175,16 +175,21 @@ func (e *Engine) verifyResult(ctx context.Context, k state.Key) ([]Verdict, erro
 	t := plan.Target{Kernel: k.Kernel, Arch: k.Arch}
 	record, err := e.tree.Record(k) // one made by upstream has none
 	if what := damage(err); what != "" {
-		fmt.Fprintf(e.Err, "Warning: %s: dkms fsck --repair moves it aside\n", what)
+		fmt.Fprintf(e.people(e.Err), "Warning: %s: dkms fsck --repair moves it aside\n", what)
 	}
 	installed := e.tree.Installed(k)
 	job := install.Job{Key: k, Tree: e.tree, Paths: e.Paths, Dir: e.installDir}
 	var files []verify.File
 	var lost []verify.Report
+	var kept []string
 	for _, o := range e.expected(ctx, k, record) {
 		path, ok := install.Find(e.tree.Objects(k), o.Name)
 		if installed {
 			path = job.Located(o.Name, o.Location)
+			if survivor := job.Survivor(o); survivor != "" {
+				path = survivor
+				kept = append(kept, survivor)
+			}
 			ok = path != ""
 		}
 		if !ok {
@@ -194,10 +199,16 @@ func (e *Engine) verifyResult(ctx context.Context, k state.Key) ([]Verdict, erro
 		files = append(files, verify.File{Name: filepath.Base(path), Path: path})
 	}
 	m, err := e.load(ctx, k.ID, t, conf.NoExec, e.Err)
-	if m == nil || err != nil {
+	if err = strict(m, err); err != nil {
+		if record.Format != 0 { // else expected has told
+			fmt.Fprintf(e.people(e.Err), "Warning: the dkms.conf of %s can't be used: %v\n", k.ID, err)
+		}
 		m = &conf.Module{}
 	}
 	reports := append(verify.Objects(files, e.verifyTarget(k, t, m)), lost...)
+	for _, path := range kept {
+		addProblem(reports, path, verify.Problem{Code: verify.Result, Text: "its result has lost it, " + e.tree.Objects(k) + " lacks it: dkms fsck --repair puts it back from here"})
+	}
 	if installed {
 		e.verifyPlace(t, m, reports)
 	}

@@ -28,6 +28,10 @@ type args struct {
 	odd                              []string
 	// rest are the words behind an action that takes them as they are.
 	rest []string
+	// given are the options, by their names, in the order of the command line.
+	given []string
+	// place is the word that sourceDir or archive was taken from.
+	place string
 	// missing is a word that looks like a path and leads to nothing usable.
 	missing string
 	// stop is set by an option that ends parsing: --help or --version.
@@ -108,6 +112,9 @@ func (a *args) option(o Option, value string) {
 		"--kernels": &a.kernelList, "--html": &a.html,
 	}
 	name := o.Name()
+	if !o.Old {
+		a.given = append(a.given, name)
+	}
 	switch {
 	case o.Old:
 		a.old = append(a.old, name)
@@ -162,11 +169,11 @@ func (a *args) positional(word string) error {
 		}
 		a.action = word
 	case file && strings.HasSuffix(word, "dkms.conf"):
-		a.sourceDir = filepath.Dir(word)
+		a.sourceDir, a.place = filepath.Dir(word), word
 	case err == nil && fi.IsDir() && isFile(filepath.Join(word, "dkms.conf")):
-		a.sourceDir = word
+		a.sourceDir, a.place = word, word
 	case file:
-		a.archive = word
+		a.archive, a.place = word, word
 	case strings.HasPrefix(word, "/"), strings.HasPrefix(word, "./"), strings.HasPrefix(word, "../"):
 		a.missing = word
 	case a.module == "":

@@ -39,7 +39,7 @@ func autoloadVerb(ctx context.Context, c *command) error {
 			return err
 		}
 		if asJSON {
-			return printJSON(c.io.Out, autoloadDocument{AutoloadSchema, module, on, list0(objects)})
+			return c.printJSON(autoloadDocument{AutoloadSchema, module, on, list0(objects)})
 		}
 		if !on {
 			_, err = fmt.Fprintf(c.io.Out, "%s: off\n", module)

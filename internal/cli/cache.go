@@ -52,7 +52,7 @@ func cacheVerb(_ context.Context, c *command) error {
 			return err
 		}
 		if c.args.has("--json") {
-			return printJSON(c.io.Out, cleanDocument{CacheSchema, st.Dir, removed})
+			return c.printJSON(cleanDocument{CacheSchema, st.Dir, removed})
 		}
 		_, err = fmt.Fprintf(c.io.Out, "Removed %s from %s.\n", size(removed), st.Dir)
 		return err
@@ -67,7 +67,7 @@ func printStats(c *command, st action.CacheStats) error {
 			oldest, newest := st.Oldest.UTC(), st.Newest.UTC()
 			doc.Oldest, doc.Newest = &oldest, &newest
 		}
-		return printJSON(c.io.Out, doc)
+		return c.printJSON(doc)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "directory: %s\nresults: %d, %s", st.Dir, st.Entries, size(st.Bytes))

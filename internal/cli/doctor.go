@@ -9,7 +9,6 @@ import (
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/finding"
-	"dkms-go/internal/report"
 )
 
 // DoctorSchema names the form of `doctor --json`.
@@ -32,18 +31,15 @@ func doctorVerb(ctx context.Context, c *command) error {
 			return &action.Failure{Reason: action.EmptyKernel, Err: errors.New("the kernel that -k gives is empty")}
 		}
 	}
-	if c.args.sourceDir != "" {
-		return usageError("doctor takes a module by name")
-	}
 	d, err := c.engine.Doctor(ctx, c.id(), release)
 	if err != nil && len(d.Findings) == 0 {
 		return err // nothing was looked at
 	}
 	if c.args.has("--json") {
 		doc := doctorDocument{DoctorSchema, c.args.module, c.args.version, d.Target.Kernel, d.Target.Arch, append([]finding.Finding{}, d.Findings...)}
-		return errors.Join(printJSON(c.io.Out, doc), err)
+		return errors.Join(c.printJSON(doc), err)
 	}
-	if err := finding.Write(report.Wrapped(c.io.Out), d.Findings); err != nil {
+	if err := finding.Write(c.advice.people(c.io.Out), d.Findings); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintln(c.io.Out, doctorLine(d)); err != nil {

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dkms-go/internal/action"
-	"dkms-go/internal/report"
 )
 
 // Exit codes of the command line itself.
@@ -140,7 +139,7 @@ func usageError(format string, args ...any) error {
 
 // explain shows a failure in upstream's form: an empty line, then the error;
 // what the kernel or configuration excludes is a warning.
-func explain(w io.Writer, f *action.Failure) {
+func (d advice) explain(w io.Writer, f *action.Failure) {
 	var b strings.Builder
 	if f.Soft() {
 		b.WriteString("Warning: ")
@@ -153,7 +152,7 @@ func explain(w io.Writer, f *action.Failure) {
 		b.WriteString(h)
 		b.WriteByte('\n')
 	}
-	io.WriteString(report.Wrapped(w), b.String())
+	io.WriteString(d.people(w), b.String())
 }
 
 // sentence begins an error's text with a capital unless it begins with a name.

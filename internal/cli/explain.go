@@ -12,7 +12,6 @@ import (
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/plan"
-	"dkms-go/internal/report"
 	"dkms-go/internal/state"
 )
 
@@ -74,9 +73,9 @@ func explainVerb(ctx context.Context, c *command) error {
 		return err // nothing was looked at
 	}
 	if c.args.has("--json") {
-		return errors.Join(printJSON(c.io.Out, explainJSON(verb, o, err == nil)), err)
+		return errors.Join(c.printJSON(explainJSON(verb, o, err == nil)), err)
 	}
-	if werr := writeOutlook(report.Wrapped(c.io.Out), o, c.args.has("--verbose")); werr != nil {
+	if werr := writeOutlook(c.advice.people(c.io.Out), o, c.args.has("--verbose")); werr != nil {
 		return werr
 	}
 	return err
@@ -103,7 +102,7 @@ func (c *command) explainWords() (verb string, id state.ID, err error) {
 	case len(words) > 0:
 		return "", id, usageError("don't know what to do with %q", words[0])
 	case id.Module == "" && verb != "autoinstall":
-		return "", id, &action.Failure{Reason: action.NoModule, Err: fmt.Errorf("explain %s needs a module", verb), Hint: []string{"Say: dkms explain " + verb + " <module>/<version>"}}
+		return "", id, usageError("explain %[1]s needs a module: dkms explain %[1]s <module>/<version>", verb)
 	case verb == "autoinstall" && len(c.args.kernels) > 1:
 		return "", id, &usage{codeOneKernel, "autoinstall works on one kernel at a time"}
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"dkms-go/internal/finding"
-	"dkms-go/internal/report"
 )
 
 // FsckSchema names the form of `fsck --json`.
@@ -33,7 +32,7 @@ func fsck(ctx context.Context, c *command) error {
 		return err // nothing was found out
 	}
 	if c.args.has("--json") {
-		return errors.Join(printJSON(c.io.Out, fsckDocument{FsckSchema, findings0(r.Left), findings0(r.Repaired), r.Aside}), err)
+		return errors.Join(c.printJSON(fsckDocument{FsckSchema, findings0(r.Left), findings0(r.Repaired), r.Aside}), err)
 	}
 	var b strings.Builder
 	for _, f := range r.Repaired {
@@ -51,7 +50,7 @@ func fsck(ctx context.Context, c *command) error {
 	if worst, any := finding.Worst(r.Left); !any || worst == finding.Note {
 		fmt.Fprintf(&b, "The DKMS tree and what is installed are in order.\n")
 	}
-	if _, werr := io.WriteString(report.Wrapped(c.io.Out), b.String()); werr != nil {
+	if _, werr := io.WriteString(c.advice.people(c.io.Out), b.String()); werr != nil {
 		return fmt.Errorf("writing the findings: %w", werr)
 	}
 	return err

@@ -40,7 +40,7 @@ func (c *command) harmless(err error) error {
 	if c.verb.Name != "hook" || len(c.args.rest) == 0 || !action.HarmlessHook(c.args.rest[0]) {
 		return err
 	}
-	return action.Harmless(err, func(f *action.Failure) { explain(c.io.Err, f) })
+	return action.Harmless(err, func(f *action.Failure) { c.advice.explain(c.io.Err, f) })
 }
 
 // hookHelp lists the hooks.

@@ -77,7 +77,7 @@ func keyVerb(ctx context.Context, c *command) error {
 			return err
 		}
 		if s, _ := c.engine.KeyStatus(ctx, ""); s.Enrol.Note != "" {
-			fmt.Fprintf(c.io.Out, "To enrol it: %s\n", s.EnrolLine())
+			fmt.Fprintf(c.advice.people(c.io.Out), "To enrol it: %s\n", s.EnrolLine())
 		}
 		return nil
 	case "enrol", "enroll":
@@ -92,7 +92,7 @@ func keyStatus(ctx context.Context, c *command, release string) error {
 		return err // nothing was found out
 	}
 	if c.args.has("--json") {
-		return errors.Join(printJSON(c.io.Out, keyJSON(s)), err)
+		return errors.Join(c.printJSON(keyJSON(s)), err)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "signing key: %s\n", s.Key)
@@ -124,7 +124,7 @@ func keyStatus(ctx context.Context, c *command, release string) error {
 			fmt.Fprintf(&b, "  %s\n", s.Enrol.Note)
 		}
 	}
-	if _, werr := io.WriteString(c.io.Out, b.String()); werr != nil {
+	if _, werr := io.WriteString(c.advice.people(c.io.Out), b.String()); werr != nil {
 		return fmt.Errorf("writing the state of the key: %w", werr)
 	}
 	return err

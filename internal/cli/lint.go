@@ -10,7 +10,6 @@ import (
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/finding"
-	"dkms-go/internal/report"
 )
 
 // LintSchema names the form of `lint --json`.
@@ -26,7 +25,7 @@ type lintDocument struct {
 func lintVerb(ctx context.Context, c *command) error {
 	switch len(c.args.rest) {
 	case 0:
-		return &action.Failure{Reason: action.NoModule, Err: errors.New("lint needs the directory of a module's source"), Hint: []string{"Say: dkms lint <directory>"}}
+		return usageError("lint needs the directory of a module's source: dkms lint <directory>")
 	case 1:
 	default:
 		return usageError("lint takes one directory at a time")
@@ -41,13 +40,13 @@ func lintVerb(ctx context.Context, c *command) error {
 		return err
 	}
 	if c.args.has("--json") {
-		return errors.Join(printJSON(c.io.Out, lintDocument{LintSchema, dir, findings0(list)}), err)
+		return errors.Join(c.printJSON(lintDocument{LintSchema, dir, findings0(list)}), err)
 	}
-	if werr := finding.Write(report.Wrapped(c.io.Out), list); werr != nil {
+	if werr := finding.Write(c.advice.people(c.io.Out), list); werr != nil {
 		return werr
 	}
 	if len(list) == 0 {
-		if _, werr := fmt.Fprintf(c.io.Out, "Nothing to say about %s.\n", dir); werr != nil {
+		if _, werr := fmt.Fprintf(c.io.Out, "%s: nothing to improve\n", dir); werr != nil {
 			return fmt.Errorf("writing the findings: %w", werr)
 		}
 	}

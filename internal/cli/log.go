@@ -5,11 +5,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/diagnose"
+	"dkms-go/internal/report"
 )
 
 // LogSchema names the form of `log --json`.
@@ -42,17 +44,18 @@ func logVerb(ctx context.Context, c *command) error {
 		if l.Failed {
 			doc.Diagnosis = &l.Diagnosis
 		}
-		return printJSON(c.io.Out, doc)
+		return c.printJSON(doc)
 	}
 	if c.args.has("--diagnosis") {
-		_, err := fmt.Fprint(c.io.Out, logHeading(l)+logSummary(l))
+		_, err := io.WriteString(c.advice.people(c.io.Out), logHeading(l)+logSummary(l))
 		return err
 	}
-	fmt.Fprint(c.io.Err, logHeading(l))
-	if _, err := c.io.Out.Write(l.Text); err != nil {
+	people := c.advice.people(c.io.Err)
+	io.WriteString(people, logHeading(l))
+	if _, err := report.Shown(c.io.Out).Write(l.Text); err != nil {
 		return fmt.Errorf("writing the log: %w", err)
 	}
-	fmt.Fprint(c.io.Err, logSummary(l))
+	io.WriteString(people, logSummary(l))
 	return nil
 }
 

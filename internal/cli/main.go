@@ -44,6 +44,7 @@ type command struct {
 	args   *args
 	verb   *Verb
 	io     Stdio
+	advice advice
 	engine *action.Engine
 	// words are the whole command line. aside is the private place that this
 	// process works in, "" for none.
@@ -65,7 +66,7 @@ func Main(ctx context.Context, words []string, stdio Stdio) int {
 	if err == nil {
 		err = dispatch(ctx, a, words, stdio)
 	}
-	return finish(settle(ctx, err), stdio)
+	return finish(settle(ctx, err), adviceFor(a), stdio)
 }
 
 // settle makes whatever a signal has led to its failure.
@@ -83,7 +84,7 @@ type innerCode int
 func (c innerCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // finish shows an error that was not shown yet and returns its exit code.
-func finish(err error, stdio Stdio) int {
+func finish(err error, d advice, stdio Stdio) int {
 	var u *usage
 	var inner innerCode
 	switch {
@@ -99,7 +100,7 @@ func finish(err error, stdio Stdio) int {
 	}
 	f := asFailure(err)
 	if !f.Said {
-		explain(stdio.Err, f)
+		d.explain(stdio.Err, f)
 	}
 	return code(f)
 }
@@ -122,10 +123,15 @@ func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
 		_, err := io.WriteString(stdio.Out, help(a.action))
 		return err
 	}
+	verb := verbNamed(a.action)
+	if verb != nil {
+		if err := a.strict(verb); err != nil {
+			return err
+		}
+	}
 	for _, word := range a.odd {
 		fmt.Fprintf(stdio.Err, "Warning: don't know what to do with %q, ignoring it\n", word)
 	}
-	verb := verbNamed(a.action)
 	if verb == nil {
 		return noAction(a, stdio)
 	}
@@ -134,7 +140,7 @@ func dispatch(ctx context.Context, a *args, words []string, stdio Stdio) error {
 	}
 	dir, environ, _ := aside.Active(stdio.Environ)
 	stdio.Environ = environ
-	return perform(ctx, &command{args: a, verb: verb, io: stdio, words: words, aside: dir})
+	return perform(ctx, &command{args: a, verb: verb, io: stdio, advice: adviceFor(a), words: words, aside: dir})
 }
 
 // noAction is for a command line without an action: as upstream shows its
@@ -272,14 +278,14 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 		fmt.Fprintf(c.io.Err, "Warning: %s runs no commands, and framework.conf has some; its settings may differ here: %s\n", c.verb.Name, strings.Join(fw.Refused, "; "))
 	}
 	for _, tree := range []struct {
-		to        *string
-		conf, arg string
+		to              *string
+		conf, arg, name string
 	}{
-		{&paths.DKMSTree, fw.DKMSTree, a.dkmsTree},
-		{&paths.SourceTree, fw.SourceTree, a.sourceTree},
-		{&paths.InstallTree, fw.InstallTree, a.insTree},
+		{&paths.DKMSTree, fw.DKMSTree, a.dkmsTree, "--dkmstree"},
+		{&paths.SourceTree, fw.SourceTree, a.sourceTree, "--sourcetree"},
+		{&paths.InstallTree, fw.InstallTree, a.insTree, "--installtree"},
 	} {
-		if err := choose(tree.to, tree.conf, tree.arg); err != nil {
+		if err := choose(tree.to, tree.conf, tree.arg, tree.name); err != nil {
 			return action.Settings{}, err
 		}
 	}
@@ -294,7 +300,7 @@ func settings(ctx context.Context, c *command) (action.Settings, error) {
 		ModprobeOnInstall: a.has("--modprobe-on-install"), Symlink: a.has("--symlink-modules"),
 		RPMSafeUpgrade: a.has("--rpm_safe_upgrade"), DryRun: a.has("--dry-run"), CheckReproducible: a.has("--check-reproducible"),
 		Conf: absolute(a.conf), KernelConfig: absolute(a.kconfig), KernelSource: absolute(a.ksource), Directives: a.directives,
-		Out: c.io.Out, Err: c.io.Err, Explain: explain, Code: code,
+		Out: c.io.Out, Err: c.io.Err, Explain: c.advice.explain, People: c.advice.people, Code: code,
 		Running: func() (string, string, error) { return kernel.Running(paths) },
 	}
 	if _, ok := conf.ParseSize(fw.Vars.Get("result_cache_size")); !ok && fw.Vars.Get("result_cache_size") != "" {
@@ -321,8 +327,12 @@ func takeTree(a *args, s *action.Settings) error {
 	return nil
 }
 
-// choose sets a tree to what the configuration or the command line says.
-func choose(to *string, configured, given string) error {
+// choose sets a tree to what the configuration or the command line says, the latter by
+// an option.
+func choose(to *string, configured, given, option string) error {
+	if fi, err := os.Stat(given); given != "" && err == nil && !fi.IsDir() {
+		return usageError("%s needs a directory, and %s is none", option, given)
+	}
 	for _, dir := range []string{configured, given} {
 		if dir == "" {
 			continue

@@ -217,7 +217,7 @@ func TestExplain(t *testing.T) {
 	}
 	for _, c := range cases {
 		var b bytes.Buffer
-		explain(&b, c.f)
+		advice{}.explain(&b, c.f)
 		if b.String() != c.want {
 			t.Errorf("%q, want %q", b.String(), c.want)
 		}

@@ -15,7 +15,6 @@ import (
 	"dkms-go/internal/action"
 	"dkms-go/internal/durable"
 	"dkms-go/internal/plan"
-	"dkms-go/internal/report"
 	"dkms-go/internal/state"
 )
 
@@ -72,13 +71,13 @@ func matrix(ctx context.Context, c *command) error {
 		var text string
 		switch t := newTable(a.Targets, list); {
 		case c.args.has("--json"):
-			return errors.Join(printJSON(c.io.Out, matrixDocument{MatrixSchema, releasesOf(a.Targets), err == nil, triedItems(list)}), err)
+			return errors.Join(c.printJSON(matrixDocument{MatrixSchema, releasesOf(a.Targets), err == nil, triedItems(list)}), err)
 		case c.args.has("--markdown"):
 			text = t.markdown()
 		default:
 			text = t.text()
 		}
-		if _, werr := io.WriteString(report.Wrapped(c.io.Out), text); werr != nil {
+		if _, werr := io.WriteString(c.advice.people(c.io.Out), text); werr != nil {
 			return fmt.Errorf("writing the table: %w", werr)
 		}
 		return err
@@ -94,17 +93,14 @@ func (c *command) matrixDirs() ([]string, error) {
 		}
 		if !isFile(filepath.Join(dir, "dkms.conf")) {
 			return nil, &action.Failure{
-				Reason: action.NotSourceTree, Err: fmt.Errorf("%s has no dkms.conf", dir),
+				Reason: action.NotSourceTree, Err: fmt.Errorf("the directory %s has no dkms.conf", dir),
 				Hint: []string{"Name the directory of a module's source: dkms matrix <directory>"},
 			}
 		}
 		dirs = append(dirs, dir)
 	}
 	if len(dirs) == 0 {
-		return nil, &action.Failure{
-			Reason: action.NoModule, Err: errors.New("matrix needs the directory of a module's source"),
-			Hint: []string{"Say: dkms matrix <directory> --kernels <kernel>,<kernel>"},
-		}
+		return nil, usageError("matrix needs the directory of a module's source: dkms matrix <directory> --kernels <kernel>,<kernel>")
 	}
 	return dirs, nil
 }

@@ -126,8 +126,8 @@ func TestPreflightWords(t *testing.T) {
 		dir + " 8812au/1":       "[] [" + dir + "] [{8812au 1}]",
 		deb + " -k 6.1 -k 6.12": "[6.1 6.12] [" + deb + "] []",
 		"-k " + dir:             "[] [" + dir + "] []",
-		"":                      "preflight needs a kernel",
-		"./none":                "./none is neither a header package nor a directory with such",
+		"":                      "preflight needs a kernel, or a directory with header packages: dkms preflight <kernel>",
+		"./none":                "the file ./none is neither a header package nor a directory with such",
 	} {
 		a, err := parse(append([]string{"preflight"}, strings.Fields(words)...))
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,7 @@ var metricTable = []Metric{
 	{"dkms_module_state", "How a module stands; the value is 1."},
 	{"dkms_module_stale", "Whether a result's kernel, compiler, source or settings have changed since it was built."},
 	{"dkms_module_damaged", "Whether an object of a result is missing, or an installed one isn't the one that was built."},
+	{"dkms_module_source_lost", "A module whose source is lost, so that nothing can be built of it; the value is 1."},
 	{"dkms_module_built_timestamp_seconds", "When a result was built, in seconds since 1970."},
 	{"dkms_module_build_duration_seconds", "How long the build of a result took."},
 	{"dkms_module_failed", "A module whose last build or installation for a kernel has failed; the value is 1."},
@@ -89,6 +91,7 @@ func metricsVerb(ctx context.Context, c *command) error {
 		return usageError("--output needs a file")
 	}
 	m, err := c.engine.Metrics(ctx)
+	c.engine.TellUnread(action.Filter{})
 	if err != nil {
 		return err
 	}
@@ -146,6 +149,11 @@ func samplesOf(m action.Metrics) samples {
 func (s samples) addModule(row action.Standing) {
 	labels := keyLabels(row.Key)
 	s.add("dkms_module_state", 1, append(labels, "state", string(row.State))...)
+	if row.SourceLost || row.State == action.StateBroken {
+		const name = "dkms_module_source_lost"
+		s.add(name, 1, keyLabels(state.Key{ID: row.Key.ID})...)
+		s[name] = slices.Compact(s[name]) // the rows of a module follow each other
+	}
 	if row.Key.Kernel == "" {
 		return
 	}

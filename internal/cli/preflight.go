@@ -15,7 +15,6 @@ import (
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/plan"
-	"dkms-go/internal/report"
 	"dkms-go/internal/run"
 	"dkms-go/internal/state"
 )
@@ -65,9 +64,9 @@ func preflight(ctx context.Context, c *command) error {
 		}
 		if json {
 			doc := preflightDocument{Schema: PreflightSchema, Kernels: releasesOf(a.Targets), OK: err == nil, Modules: triedItems(list)}
-			return errors.Join(printJSON(c.io.Out, doc), err)
+			return errors.Join(c.printJSON(doc), err)
 		}
-		if werr := writePreflight(c.io.Out, a.Targets, list); werr != nil {
+		if werr := writePreflight(c.advice.people(c.io.Out), a.Targets, list); werr != nil {
 			return werr
 		}
 		return err
@@ -115,7 +114,7 @@ func (c *command) preflightWords() (action.KernelChoice, []state.ID, error) {
 		case isPackages(word):
 			choice.Packages = append(choice.Packages, word)
 		case looksLikePath(word):
-			return choice, nil, &action.Failure{Reason: action.BadArchive, Err: fmt.Errorf("%s is neither a header package nor a directory with such", word)}
+			return choice, nil, &action.Failure{Reason: action.BadArchive, Err: fmt.Errorf("the file %s is neither a header package nor a directory with such", word)}
 		default:
 			words = append(words, word)
 		}
@@ -130,10 +129,7 @@ func (c *command) preflightWords() (action.KernelChoice, []state.ID, error) {
 		}
 	}
 	if len(choice.Releases)+len(choice.Packages) == 0 {
-		return choice, nil, &action.Failure{
-			Reason: action.EmptyKernel, Err: errors.New("preflight needs a kernel"),
-			Hint: []string{"Say: dkms preflight <kernel>", " or:  dkms preflight <directory with header packages>"},
-		}
+		return choice, nil, usageError("preflight needs a kernel, or a directory with header packages: dkms preflight <kernel>")
 	}
 	return choice, only, nil
 }
@@ -233,7 +229,7 @@ func writePreflight(w io.Writer, targets []plan.Target, list []action.Tried) err
 		}
 		b.WriteString(preflightVerdict(target, counts))
 	}
-	if _, err := io.WriteString(report.Wrapped(w), b.String()); err != nil {
+	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("writing the list: %w", err)
 	}
 	return nil

@@ -5,17 +5,15 @@ package cli
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"dkms-go/internal/action"
 	"dkms-go/internal/conf"
 	"dkms-go/internal/plan"
-	"dkms-go/internal/report"
 	"dkms-go/internal/state"
 )
 
@@ -39,7 +37,8 @@ func status(ctx context.Context, c *command) error {
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("writing the list: %w", err)
 	}
-	action.Report(report.Wrapped(c.io.Err), outcomes)
+	action.Report(c.advice.people(c.io.Err), outcomes)
+	c.engine.TellUnread(filters...)
 	return nil
 }
 
@@ -69,18 +68,18 @@ func (c *command) filters() []action.Filter {
 // statusRow prints one row, and what is to be said of a broken module in its place.
 func (c *command) statusRow(out *bufio.Writer, row action.Standing) error {
 	statusLine(out, row)
-	if row.State != action.StateBroken && row.Damage == "" {
+	if row.State != action.StateBroken && row.Damage == "" && row.Lacks == "" {
 		return out.WriteByte('\n') // has the error of any write before
 	}
 	out.WriteByte('\n')
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	if row.Damage != "" {
+	if row.State != action.StateBroken {
 		c.tellDamage(row)
 		return nil
 	}
-	explain(c.io.Err, &action.Failure{
+	c.advice.explain(c.io.Err, &action.Failure{
 		Reason: action.BrokenModule,
 		Err:    fmt.Errorf("%s has lost its source directory, or the link to it", row.Key.ID),
 		Hint:   []string{"Put the source back, or add the module again if only the link is gone."},
@@ -88,10 +87,14 @@ func (c *command) statusRow(out *bufio.Writer, row action.Standing) error {
 	return nil
 }
 
-// tellDamage warns of a record that is of no use.
+// tellDamage warns of a record that is of no use, and of a result that has lost what is
+// installed.
 func (c *command) tellDamage(row action.Standing) {
 	if row.Damage != "" {
-		fmt.Fprintf(c.io.Err, "Warning: %s: dkms fsck --repair moves it aside\n", row.Damage)
+		fmt.Fprintf(c.advice.people(c.io.Err), "Warning: %s: dkms fsck --repair moves it aside\n", row.Damage)
+	}
+	if row.Lacks != "" {
+		fmt.Fprintf(c.advice.people(c.io.Err), "Warning: %s lacks an object of %s; what is installed is intact: dkms fsck --repair puts it back from there\n", row.Lacks, row.Key)
 	}
 }
 
@@ -135,6 +138,8 @@ type statusItem struct {
 	Originals bool                `json:"original_modules_exist,omitempty"`
 	Missing   bool                `json:"built_modules_missing,omitempty"`
 	Differs   bool                `json:"built_and_installed_differ,omitempty"`
+	Lacks     string              `json:"lost_from,omitempty"`
+	Lost      bool                `json:"source_lost,omitempty"`
 	Origin    string              `json:"origin,omitempty"`
 	Built     string              `json:"built_at,omitempty"`
 	Signed    *bool               `json:"signed,omitempty"`
@@ -149,7 +154,7 @@ type statusItem struct {
 // in which outcomes are what failed or waits.
 func statusJSON(ctx context.Context, c *command, filters []action.Filter, out *bufio.Writer) error {
 	fmt.Fprintf(out, "{\n  \"schema\": %q,\n  \"modules\": ", StatusSchema)
-	modules, outcomes := jsonList{w: out}, jsonList{w: out}
+	modules, outcomes := jsonList{w: out, advice: c.advice}, jsonList{w: out, advice: c.advice}
 	for _, f := range filters {
 		for row := range c.engine.Standings(ctx, f, true) {
 			c.tellDamage(row)
@@ -159,6 +164,7 @@ func statusJSON(ctx context.Context, c *command, filters []action.Filter, out *b
 		}
 	}
 	modules.end()
+	c.engine.TellUnread(filters...)
 	fmt.Fprint(out, ",\n  \"outcomes\": ")
 	for _, f := range filters {
 		for _, o := range c.engine.Outcomes(f) {
@@ -177,14 +183,15 @@ func statusJSON(ctx context.Context, c *command, filters []action.Filter, out *b
 
 // jsonList writes a list in a field of the outermost object, item by item.
 type jsonList struct {
-	w     *bufio.Writer
-	begun bool
+	w      *bufio.Writer
+	advice advice
+	begun  bool
 }
 
 func (l *jsonList) add(item any) error {
-	text, err := json.MarshalIndent(item, "    ", "  ")
+	text, err := l.advice.indented(item, "    ")
 	if err != nil {
-		return fmt.Errorf("printing JSON: %w", err)
+		return err
 	}
 	before := ",\n    "
 	if !l.begun {
@@ -207,7 +214,7 @@ func (l *jsonList) end() {
 func itemOf(s action.Standing) statusItem {
 	item := statusItem{
 		Module: s.Key.Module, Version: s.Key.Version, State: s.State, Kernel: s.Key.Kernel, Arch: s.Key.Arch,
-		Stale: s.Stale, Originals: s.Originals, Missing: s.Missing, Differs: s.Differs,
+		Stale: s.Stale, Originals: s.Originals, Missing: s.Missing, Differs: s.Differs, Lacks: s.Lacks, Lost: s.SourceLost,
 	}
 	if s.Record.Format != 0 {
 		item.Origin, item.Signed, item.Objects = s.Record.Origin, &s.Record.Signed, s.Record.Objects
@@ -215,15 +222,6 @@ func itemOf(s action.Standing) statusItem {
 		item.Built = s.Record.Built.Format("2006-01-02T15:04:05Z07:00")
 	}
 	return item
-}
-
-func printJSON(w io.Writer, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return fmt.Errorf("printing JSON: %w", err)
-	}
-	_, err = fmt.Fprintf(w, "%s\n", text)
-	return err
 }
 
 // ListSchema names the form of `list --json`.
@@ -245,13 +243,15 @@ type listItem struct {
 
 // list prints one line a module.
 func list(_ context.Context, c *command) error {
-	rows := c.engine.List(action.Filter{Module: c.args.module, Version: c.args.version}, c.args.kernels)
+	f := action.Filter{Module: c.args.module, Version: c.args.version}
+	rows := c.engine.List(f, c.args.kernels)
+	c.engine.TellUnread(f)
 	if c.args.has("--json") {
 		items := []listItem{}
 		for _, r := range rows {
 			items = append(items, listItem{r.ID.Module, r.ID.Version, r.Source, r.Broken, kernelNames(r.Built), kernelNames(r.Installed)})
 		}
-		return printJSON(c.io.Out, listDocument{ListSchema, items})
+		return c.printJSON(listDocument{ListSchema, items})
 	}
 	for _, r := range rows {
 		var parts []string
@@ -267,7 +267,7 @@ func list(_ context.Context, c *command) error {
 		if len(parts) == 0 {
 			parts = []string{"added"}
 		}
-		if _, err := fmt.Fprintf(c.io.Out, "%s  %s\n", r.ID, strings.Join(parts, "; ")); err != nil {
+		if _, err := fmt.Fprintf(c.advice.people(c.io.Out), "%s  %s\n", r.ID, strings.Join(parts, "; ")); err != nil {
 			return fmt.Errorf("writing the list: %w", err)
 		}
 	}
@@ -294,7 +294,7 @@ func config(ctx context.Context, c *command) error {
 		return err
 	}
 	if c.args.has("--json") {
-		return printJSON(c.io.Out, configDocument(m, verdict, t))
+		return c.printJSON(configDocument(m, verdict, t))
 	}
 	fmt.Fprintf(c.io.Out, "# %s for kernel %s (%s)\n", m.File, t.Kernel, t.Arch)
 	for _, name := range slices.Sorted(maps.Keys(m.Vars)) {
@@ -310,7 +310,7 @@ func config(ctx context.Context, c *command) error {
 	if verdict.OK {
 		_, err = fmt.Fprintf(c.io.Out, "# applies to kernel %s (%s)\n", t.Kernel, t.Arch)
 	} else {
-		_, err = fmt.Fprintf(c.io.Out, "# does not apply to kernel %s (%s): %s\n", t.Kernel, t.Arch, verdict.Reason)
+		_, err = fmt.Fprintf(c.advice.people(c.io.Out), "# does not apply to kernel %s (%s): %s\n", t.Kernel, t.Arch, verdict.Reason)
 	}
 	return err
 }
@@ -362,6 +362,24 @@ func list0(s []string) []string { return append([]string{}, s...) }
 func shellQuote(s string) string {
 	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+=:,@%") == "" {
 		return s
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		var b strings.Builder // as bash(1) reads $'...', so that a terminal doesn't act on it
+		for _, c := range []byte(s) {
+			switch {
+			case c == '\'' || c == '\\':
+				b.WriteString("\\" + string(c))
+			case c == '\n':
+				b.WriteString("\\n")
+			case c == '\t':
+				b.WriteString("\\t")
+			case c < ' ' || c >= 0x7f:
+				fmt.Fprintf(&b, "\\x%02x", c)
+			default:
+				b.WriteByte(c)
+			}
+		}
+		return "$'" + b.String() + "'"
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

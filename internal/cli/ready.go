@@ -53,7 +53,7 @@ func ready(ctx context.Context, c *command) error {
 		return err // nothing was found out
 	}
 	if c.args.has("--json") {
-		return errors.Join(printJSON(c.io.Out, readyJSON(r)), err)
+		return errors.Join(c.printJSON(readyJSON(r)), err)
 	}
 	for _, m := range r.Modules {
 		for _, reason := range m.Reasons {
@@ -61,7 +61,7 @@ func ready(ctx context.Context, c *command) error {
 			if m.Version != "" {
 				name += "/" + m.Version
 			}
-			fmt.Fprintf(c.io.Out, "kernel %s: %s: %s (needed: %s)\n", r.Target.Kernel, name, reason, m.Needed)
+			fmt.Fprintf(c.advice.people(c.io.Out), "kernel %s: %s: %s (needed: %s)\n", r.Target.Kernel, name, reason, m.Needed)
 		}
 	}
 	if r.Model != "" && !c.engine.Known(r.Model) {
@@ -74,7 +74,7 @@ func ready(ctx context.Context, c *command) error {
 	if r.Why != "" {
 		why = " (" + r.Why + ")"
 	}
-	if _, err := fmt.Fprintf(c.io.Out, "kernel %s: %s, needed modules: %d%s\n", r.Target.Kernel, word, len(r.Modules), why); err != nil {
+	if _, err := fmt.Fprintf(c.advice.people(c.io.Out), "kernel %s: %s, needed modules: %d%s\n", r.Target.Kernel, word, len(r.Modules), why); err != nil {
 		return fmt.Errorf("writing the verdict: %w", err)
 	}
 	return err

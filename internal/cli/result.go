@@ -70,7 +70,7 @@ func reported(ctx context.Context, c *command) error {
 			doc.Steps = append(doc.Steps, stepOf(r))
 		}
 	}
-	return errors.Join(err, printJSON(out, doc))
+	return errors.Join(err, c.printJSONTo(out, doc))
 }
 
 func stepOf(r action.Result) stepItem {

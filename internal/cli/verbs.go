@@ -123,7 +123,7 @@ var verbTable = []Verb{
 		Help:    "tell what an action would do for kernels and why, with the facts compared; nothing is done",
 		Options: with(selectOptions, kernelOptions, []string{"-c", "--config", "--kernelsourcedir", "--directive", "--force", "--force-version-override", "--no-depmod", "--symlink-modules", "--json"}),
 		Codes: []action.Reason{
-			action.NoModule, action.NotAdded, action.NoConf, action.OneKernel, action.BrokenModule, action.InstallFailed, action.BadConf, action.NoSource, action.MakeFailed,
+			action.NotAdded, action.NoConf, action.OneKernel, action.BrokenModule, action.InstallFailed, action.BadConf, action.NoSource, action.MakeFailed,
 			action.AutoinstallFailed, action.MissingDepends, action.NoHeaders, action.NotConfined, action.Excluded,
 		},
 		run: explainVerb,
@@ -136,7 +136,7 @@ var verbTable = []Verb{
 	},
 	{
 		Name: "matrix", Words: true, Usage: "<directory>... --kernels <kernel>,...", Help: "build modules from directories for several kernels, and show a table of what came of it; nothing is added",
-		Options: with(kernelOptions, []string{"--kernels", "-j", "--download", "--json", "--markdown", "--html"}), Codes: append(asideCodes[:len(asideCodes):len(asideCodes)], action.NoModule, action.NotSourceTree, action.NoConf),
+		Options: with(kernelOptions, []string{"--kernels", "-j", "--download", "--json", "--markdown", "--html"}), Codes: append(asideCodes[:len(asideCodes):len(asideCodes)], action.NotSourceTree, action.NoConf),
 		run: matrix,
 	},
 	{
@@ -146,12 +146,12 @@ var verbTable = []Verb{
 	},
 	{
 		Name: "fsck", Words: true, Kernelless: true, Usage: "[--repair] [--json]", Help: "look for what is not in order in the DKMS tree and in what is installed, and repair it",
-		Options: []string{"--repair", "--dry-run", "--json"}, Codes: []action.Reason{action.NotWritable, action.FoundWarning, action.FoundError, action.Busy},
+		Options: []string{"--repair", "--dry-run", "--json"}, Codes: []action.Reason{action.NotWritable, action.NotAdded, action.FoundWarning, action.FoundError, action.Busy},
 		run: fsck,
 	},
 	{
 		Name: "lint", ReadOnly: true, Words: true, Kernelless: true, Usage: "<directory> | <dkms.conf>", Help: "tell a module's author what to do better; nothing of the module is executed",
-		Options: []string{"--json"}, Codes: []action.Reason{action.NoModule, action.NotSourceTree, action.NoConf, action.FoundWarning, action.FoundError},
+		Options: []string{"--json"}, Codes: []action.Reason{action.NotSourceTree, action.NoConf, action.FoundWarning, action.FoundError},
 		run: lintVerb,
 	},
 	{

@@ -67,18 +67,20 @@ func verify(ctx context.Context, c *command) error {
 			worst = err
 		}
 	}
+	c.engine.TellUnread(c.filters()...)
 	if c.args.has("--json") {
 		doc := verifyDocument{VerifySchema, []verifyItem{}}
 		for _, v := range all {
 			doc.Objects = append(doc.Objects, verifyJSON(v))
 		}
-		if err := printJSON(c.io.Out, doc); err != nil {
+		if err := c.printJSON(doc); err != nil {
 			return err
 		}
 		return worst
 	}
+	out := c.advice.people(c.io.Out)
 	for _, v := range all {
-		if _, err := fmt.Fprintln(c.io.Out, verifyLine(v)); err != nil {
+		if _, err := fmt.Fprintln(out, verifyLine(v)); err != nil {
 			return fmt.Errorf("writing the list: %w", err)
 		}
 	}

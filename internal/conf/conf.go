@@ -130,7 +130,11 @@ type Invalid struct {
 
 // Error gives all problems on one line.
 func (e *Invalid) Error() string {
-	return fmt.Sprintf("conf %q: %s", e.File, strings.Join(e.Problems, "; "))
+	var problems []string
+	for _, p := range e.Problems { // a syntax error names its file, which may be another
+		problems = append(problems, strings.TrimPrefix(p, e.File+": "))
+	}
+	return fmt.Sprintf("conf %q: %s", e.File, strings.Join(problems, "; "))
 }
 
 // evaluationTime is how long the code of a dkms.conf may run at most.
@@ -170,6 +174,9 @@ func (l *Loader) Load(ctx context.Context, r Request) (*Module, error) {
 	m.Unknown = nearMisses(e.scripts[0])
 	m.Malformed = l.malformed(ctx, e, r.Policy)
 	if p := m.problems(); len(p) > 0 {
+		if m.Malformed != "" {
+			p = []string{m.Malformed} // what else is wrong comes of it: values were lost
+		}
 		return m, &Invalid{File: r.File, Problems: p}
 	}
 	return m, nil

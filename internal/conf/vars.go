@@ -88,6 +88,10 @@ func moduleNames() []string {
 	}
 }
 
+// Apart returns the directives that have no part in what a build makes, nor in where
+// it is installed: what a failure means to a package manager.
+func Apart() []string { return []string{varPolicy} }
+
 // compilerNames returns what upstream removes from its environment.
 func compilerNames() []string {
 	return []string{"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS"}

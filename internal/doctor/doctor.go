@@ -73,12 +73,35 @@ func Run(f *Facts) []finding.Finding {
 				found = append(found, c.kernel(f, &f.Kernels[i])...)
 			}
 		}
+		found = grouped(found)
 		for i := range found {
 			found[i].Check = c.Name
 		}
 		all = append(all, found...)
 	}
 	finding.Sort(all)
+	return all
+}
+
+// kernelMark stands between the modules and the kernel that a finding is about.
+const kernelMark = ", kernel "
+
+// grouped makes one of the findings that say the same of several modules of a kernel.
+func grouped(list []finding.Finding) []finding.Finding {
+	var all []finding.Finding
+	for _, f := range list {
+		module, kernel, ok := strings.Cut(f.Where, kernelMark)
+		i := slices.IndexFunc(all, func(o finding.Finding) bool {
+			_, other, of := strings.Cut(o.Where, kernelMark)
+			return ok && of && other == kernel && o.Severity == f.Severity && o.What == f.What && o.Why == f.Why && slices.Equal(o.Next, f.Next)
+		})
+		if i < 0 {
+			all = append(all, f)
+			continue
+		}
+		before, _, _ := strings.Cut(all[i].Where, kernelMark)
+		all[i].Where = before + " " + module + kernelMark + kernel
+	}
 	return all
 }
 
@@ -111,7 +134,7 @@ func installLine(id state.ID, k *Kernel) string {
 }
 
 // where names a module and a kernel.
-func where(id state.ID, k *Kernel) string { return id.String() + ", kernel " + k.Release }
+func where(id state.ID, k *Kernel) string { return id.String() + kernelMark + k.Release }
 
 // name says of a kernel what it is.
 func (k *Kernel) name() string {
@@ -130,7 +153,7 @@ func (k *Kernel) name() string {
 
 // wants reports whether something is to be built of a module for the kernel.
 func (f *Facts) wants(m *Module) bool {
-	if m.Condition != state.Added && m.Condition != state.Absent || m.Excluded != "" || m.Installed && len(m.Stale) == 0 {
+	if m.StandIn || m.Condition != state.Added && m.Condition != state.Absent || m.Excluded != "" || m.Installed && len(m.Stale) == 0 {
 		return false
 	}
 	return m.Auto && m.Condition == state.Added || m.Needed != "" && m.Active == "" || f.asked(m)

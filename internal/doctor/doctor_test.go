@@ -82,7 +82,15 @@ func TestFindings(t *testing.T) {
 		want   string // check, severity and parts of the text, cut at |
 	}{
 		{"user", func(f *Facts) { f.UID = 1000; f.Sudo = true }, "root|note|$ sudo dkms doctor"},
-		{"user asks", func(f *Facts) { f.UID = 1000; f.Asked.Module = "hello" }, "root|error|$ su -c 'dkms doctor hello'"},
+		{"user asks", func(f *Facts) { f.UID = 1000; f.Asked.Module = "hello" }, "root|note|$ su -c 'dkms doctor hello'"},
+		{"user asks of a kernel", func(f *Facts) { f.UID, f.Sudo, f.Named, f.Asked.Module = 1000, true, true, "hello" }, "root|note|$ sudo dkms doctor hello -k 6.1.0"},
+		{"user's own tree", func(f *Facts) { f.UID, f.Writable, f.Asked.Module = 1000, true, "hello" }, "root|note|nothing can be installed"},
+		{"unread", func(f *Facts) { f.Unread = []string{"/var/lib/dkms/hello"} }, "tree|warning|/var/lib/dkms/hello: user 0 may not read it"},
+		{"headers only", func(f *Facts) { f.Kernels[1].Image = false }, "kernel|warning|only its headers are installed"},
+		{"source lost", func(f *Facts) { f.Kernels[0].Modules[0].StandIn = true }, "source|warning|its source is lost|$ dkms add hello/1.0"},
+		{"result lost", func(f *Facts) {
+			f.Kernels[0].Modules[0].Objects[0].Problems = []verify.Problem{{Code: verify.Result, Text: "x"}}
+		}, "objects|warning|what is installed is intact|$ dkms fsck --repair"},
 		{"container", func(f *Facts) { f.Absent = "5.0" }, "kernel|note|kernel 5.0|6.1.0 is looked at"},
 		{"no kernel", func(f *Facts) { f.Kernels[1].Tree, f.Kernels[1].Image = false, false }, "kernel|error|not installed here"},
 		{"remains", func(f *Facts) { f.Kernels[1].Headers.There, f.Kernels[1].Image = false, false }, "kernel|error|neither its image nor its headers"},
@@ -149,8 +157,12 @@ func TestFindings(t *testing.T) {
 		}, "failed|error|$ apt-get install bc|$ dkms install hello/1.0 -k 6.12.0"},
 		{"failed, again", func(f *Facts) {
 			m := absentFrom(&f.Kernels[1])
-			m.Outcome, m.Again = outcomeOf(state.OutcomeFailed, "", "disk full"), true
-		}, "failed|error|machine's fault|$ dkms install hello/1.0 -k 6.12.0"},
+			m.Outcome, m.Again, m.Transient = outcomeOf(state.OutcomeFailed, "", "disk full"), true, true
+		}, "failed|error|fault of the machine|$ dkms install hello/1.0 -k 6.12.0"},
+		{"failed, changed since", func(f *Facts) {
+			m := absentFrom(&f.Kernels[1])
+			m.Outcome, m.Again = outcomeOf(state.OutcomeFailed, "", "no strlcpy", "Next: replace strlcpy", "All that the commands said is in /x/make.log, and shown by: dkms log hello/1.0"), true
+		}, "failed|error|has changed since|all that the commands said is in /x/make.log|if that fails in the same way: replace strlcpy"},
 		{"failed, an old one stays", func(f *Facts) {
 			m := &f.Kernels[1].Modules[0]
 			m.Installed, m.Active, m.Outcome = false, "0.9", outcomeOf(state.OutcomeFailed, "", "x")

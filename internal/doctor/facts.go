@@ -19,6 +19,10 @@ type Facts struct {
 	// UID is who runs dkms, Sudo whether sudo is there.
 	UID  int
 	Sudo bool
+	// Writable says that who runs dkms may write to the DKMS tree, Named that the
+	// kernel was named. Unread are the directories of modules that can't be read.
+	Writable, Named bool
+	Unread          []string
 	// Absent is the running kernel if it is not installed here.
 	Absent string
 	// Dirs are the directories that are written to.
@@ -154,6 +158,9 @@ type Module struct {
 	// Depends are the modules that must be installed for the kernel before it, and
 	// aren't.
 	Depends []Depend
+	// StandIn says that fsck has put something in the place of its source, which is
+	// lost: what is installed can be removed, and nothing be built.
+	StandIn bool
 	// Built and Installed say so of this version for the kernel; Active is the
 	// version that is installed, "" for none.
 	Built, Installed bool
@@ -163,9 +170,10 @@ type Module struct {
 	// Stale names what has changed since the build of the installed version.
 	Stale []string
 	// Outcome is what is kept of the last attempt, Again that the same attempt may
-	// end otherwise now.
-	Outcome *state.Outcome
-	Again   bool
+	// end otherwise now; Transient, that it was the machine's fault and not what the
+	// module is built from.
+	Outcome          *state.Outcome
+	Again, Transient bool
 	// Log is the kept log of the last build, "" if there is none.
 	Log string
 	// Objects are those of the installed version.

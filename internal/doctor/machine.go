@@ -16,17 +16,25 @@ func root(f *Facts) []finding.Finding {
 	if f.UID == 0 {
 		return nil
 	}
-	s, what := finding.Note, "not run by root: some of what follows can't be seen"
+	what := "not run by root: some of what follows can't be seen"
+	why := "only root may write to the trees of dkms and of kernels"
 	line := "dkms doctor"
 	if f.Asked.Module != "" {
-		s, line = finding.Error, "dkms doctor "+strings.Trim(f.Asked.String(), "/")
+		line += " " + strings.Trim(f.Asked.String(), "/")
 		what = "not run by root: nothing can be built in the DKMS tree, nor installed"
+	}
+	if f.Writable {
+		why = "only root may write to the trees of kernels"
+		what = strings.Replace(what, "built in the DKMS tree, nor installed", "installed", 1)
+	}
+	if f.Named && len(f.Kernels) > 0 {
+		line += " -k " + f.Kernels[0].Release
 	}
 	next := command("su -c '%s'", line)
 	if f.Sudo {
 		next = command("sudo %s", line)
 	}
-	return one(s, "", what, fmt.Sprintf("it runs as user %d, and only root may write to the trees of dkms and of kernels", f.UID), next)
+	return one(finding.Note, "", what, fmt.Sprintf("it runs as user %d, and %s", f.UID, why), next)
 }
 
 // absent says that the running kernel isn't the one that is judged.
@@ -44,6 +52,9 @@ func absent(f *Facts) []finding.Finding {
 // present wants a kernel that was named to be there.
 func present(f *Facts, k *Kernel) []finding.Finding {
 	switch {
+	case k.Tree && !k.Image && k.Headers.There && (k.Named || k.Running || k.Next):
+		return one(finding.Warning, k.name(), "only its headers are installed, not the kernel itself",
+			"modules can be built for it, and it can't be booted: dkms ready says of it that it is not ready", "install the kernel itself, or remove its headers")
 	case k.Tree && (k.Image || k.Headers.There):
 		return nil
 	case k.Tree:
@@ -58,6 +69,9 @@ func damage(f *Facts) []finding.Finding {
 		return one(finding.Note, "", "another dkms is at work: what is found now may be over in a moment", "")
 	}
 	var all []finding.Finding
+	for _, dir := range f.Unread {
+		all = append(all, one(finding.Warning, dir, fmt.Sprintf("user %d may not read it: what is in it is not judged", f.UID), "", "run dkms doctor as root")...)
+	}
 	for _, d := range f.Damage {
 		all = append(all, one(finding.Warning, d.Path, d.What, "", command("dkms fsck --repair"))...)
 	}
@@ -148,7 +162,7 @@ func hooks(f *Facts) []finding.Finding {
 		}
 	}
 	if len(lost) > 0 {
-		next := "install the hooks of dkms again"
+		next := "install the package of dkms again: it brings these files"
 		if line := f.Distro.ReinstallCommand(f.HooksPackage); f.HooksPackage != "" && line != "" {
 			next = "$ " + line
 		}

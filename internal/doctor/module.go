@@ -9,11 +9,21 @@ import (
 
 	"dkms-go/internal/finding"
 	"dkms-go/internal/state"
+	"dkms-go/internal/verify"
 )
 
 // source wants a module to be in the tree, with its source.
 func source(f *Facts, k *Kernel, m *Module) []finding.Finding {
 	switch {
+	case m.StandIn && !f.repeated(k):
+		next := "put its source back to " + m.Source
+		if line := f.Distro.ReinstallCommand(m.Owner); m.Owner != "" && line != "" {
+			next = "$ " + line
+		}
+		return one(finding.Warning, m.ID.String(), "its source is lost; what is installed stays, and can be removed", "it can't be built again, nor for a new kernel, which will come up without it",
+			next, command("dkms add %s", m.ID))
+	case m.StandIn:
+		return nil
 	case m.Condition == state.Absent || m.Condition == state.Hidden:
 		if f.asked(m) {
 			return one(finding.Error, m.ID.String(), "it is not in the DKMS tree; its source is in "+m.Source,
@@ -117,38 +127,59 @@ func failed(f *Facts, k *Kernel, m *Module) []finding.Finding {
 		s, why = finding.Warning, "the last attempt failed; "+m.Active+" stays installed"
 	}
 	next := f.replacement(k, m)
-	cause, hints, commands := hintSteps(m.Outcome)
-	if cause != "" {
-		why = cause + "; " + why
+	h := hintSteps(m.Outcome)
+	hints, commands := h.words, h.commands
+	if h.cause != "" {
+		why = h.cause + "; " + why
 	}
 	switch {
 	case len(next) > 0:
 	case len(commands) > 0:
 		next = append(commands, installLine(m.ID, k))
-	case m.Again:
-		why += "; something has changed since, or it was the machine's fault"
+	case m.Transient:
+		why += "; it was a fault of the machine, which may be over"
 		next = []string{installLine(m.ID, k)}
+	case m.Again:
+		why += "; what it is built from has changed since: the kernel's headers, its source, its settings or a tool"
+		next = []string{installLine(m.ID, k)}
+		for _, h := range hints {
+			next = append(next, "if that fails in the same way: "+h)
+		}
 	default:
 		next = append(hints, "once that is mended: dkms install "+m.ID.String()+" -k "+k.Release)
+	}
+	if h.log != "" {
+		why += "; " + h.log
 	}
 	return one(s, where(m.ID, k), m.Outcome.Error, why, next...)
 }
 
-// hintSteps sorts what an outcome says into the cause, and what to do: in words, and
-// as commands ("Install it with: COMMAND").
-func hintSteps(o *state.Outcome) (cause string, hints, commands []string) {
+// LogHint begins the hint of an outcome that names the log.
+const LogHint = "All that the commands said is in "
+
+// hints are those of an outcome: its cause, where the log is, and what to do, in words
+// and as commands ("Install it with: COMMAND").
+type hints struct {
+	cause, log      string
+	words, commands []string
+}
+
+// hintSteps sorts what an outcome says.
+func hintSteps(o *state.Outcome) (s hints) {
 	for _, h := range o.Hints {
 		_, line, ok := strings.Cut(h, "with: ")
 		switch {
 		case strings.HasPrefix(h, "Install ") && ok:
-			commands = append(commands, "$ "+line)
+			s.commands = append(s.commands, "$ "+line)
 		case strings.HasPrefix(h, "Cause: "):
-			cause = strings.TrimSuffix(strings.TrimPrefix(h, "Cause: "), ".")
+			s.cause = strings.TrimSuffix(strings.TrimPrefix(h, "Cause: "), ".")
+		case strings.HasPrefix(h, LogHint):
+			s.log = "all" + strings.TrimPrefix(h, "All")
 		case !strings.Contains(h, o.Error):
-			hints = append(hints, strings.TrimPrefix(h, "Next: "))
+			s.words = append(s.words, strings.TrimPrefix(h, "Next: "))
 		}
 	}
-	return cause, hints, commands
+	return s
 }
 
 // order tells of modules that wait for what is there.
@@ -178,7 +209,7 @@ func order(f *Facts, k *Kernel, m *Module) []finding.Finding {
 // of them.
 func installed(f *Facts, k *Kernel, m *Module) []finding.Finding {
 	switch {
-	case m.Installed, m.Outcome != nil, m.Excluded != "", m.ConfError != "", len(m.Depends) > 0, m.Condition != state.Added, !k.buildable():
+	case m.StandIn, m.Installed, m.Outcome != nil, m.Excluded != "", m.ConfError != "", len(m.Depends) > 0, m.Condition != state.Added, !k.buildable():
 		return nil
 	case m.Active != "" && !f.asked(m):
 		if !m.Auto {
@@ -214,7 +245,7 @@ func installed(f *Facts, k *Kernel, m *Module) []finding.Finding {
 
 // stale tells of what must be built again.
 func stale(f *Facts, k *Kernel, m *Module) []finding.Finding {
-	if len(m.Stale) == 0 || m.Active == "" || m.Outcome != nil || !k.buildable() {
+	if m.StandIn || len(m.Stale) == 0 || m.Active == "" || m.Outcome != nil || !k.buildable() {
 		return nil
 	}
 	return staleFinding(state.ID{Module: m.Module, Version: m.Active}, k, m.Stale, m.Auto && f.Asked.Module == "")
@@ -235,6 +266,10 @@ func objects(f *Facts, k *Kernel, m *Module) []finding.Finding {
 	id := state.ID{Module: m.Module, Version: m.Active}
 	for _, o := range m.Objects {
 		for _, p := range o.Problems {
+			if p.Code == verify.Result && !f.damaged(id, k) {
+				all = append(all, one(finding.Warning, where(id, k), "its result in the DKMS tree has lost an object, of which what is installed is intact: "+o.Path,
+					"the object could be neither installed again nor compared", command("dkms fsck --repair"))...)
+			}
 			if !p.Refuse || p.Code == "signature" && k.Signing.Trusted.Answer != 0 && len(signing(f, k)) > 0 {
 				continue
 			}
@@ -255,10 +290,17 @@ func objects(f *Facts, k *Kernel, m *Module) []finding.Finding {
 			if at == "" {
 				at = where(id, k) + ": " + o.Report.Name
 			}
-			all = append(all, one(finding.Error, at, p.Text, "kernel "+k.Release+" would not load it", next...)...)
+			all = append(all, one(finding.Error, at, strings.TrimPrefix(p.Text, at+" "), "kernel "+k.Release+" would not load it", next...)...)
 		}
 	}
 	return all
+}
+
+// damaged reports whether the check of the tree has told of a module's result.
+func (f *Facts) damaged(id state.ID, k *Kernel) bool {
+	return slices.ContainsFunc(f.Damage, func(i state.Inconsistency) bool {
+		return i.Kind == state.ResultWrong && i.Key.ID == id && i.Key.Kernel == k.Release
+	})
 }
 
 // initramfsLine makes a kernel's initramfs again.

@@ -78,6 +78,27 @@ func (j Job) placeOf(o state.ObjectEntry) (path string, there bool) {
 	return path, false
 }
 
+// Survivor returns where an object is installed that its own result in the DKMS tree
+// has lost: as it was put there or, where that isn't known, one that was made for the
+// kernel. It is "" if the result has the object, or the kernel's tree no good one.
+func (j Job) Survivor(o state.ObjectEntry) string {
+	if _, built := Find(j.Tree.Objects(j.Key), o.Name); built {
+		return ""
+	}
+	for _, p := range j.placed(j.Key) {
+		if p.name() == o.Name {
+			if p.intact() {
+				return p.Path
+			}
+			return ""
+		}
+	}
+	if to, there := j.placeOf(o); there && loadable(to, j.Key.Kernel) {
+		return to
+	}
+	return ""
+}
+
 // fileOf returns the file name of an object that is to be placed.
 func (j Job) fileOf(o state.ObjectEntry) string {
 	if from, ok := Find(j.Tree.Objects(j.Key), o.Name); ok {

@@ -21,6 +21,10 @@ import (
 // conf looks at dkms.conf: its text as a syntax tree, and what it comes to.
 func (c *checker) conf() {
 	var err error
+	if c.encoding() {
+		c.Texts[ConfFile] = strings.ReplaceAll(strings.TrimPrefix(c.Texts[ConfFile], mark), "\r\n", "\n")
+		c.Module, c.Invalid, c.Syntax = nil, nil, "" // what is wrong with values comes of it
+	}
 	c.stmts, err = conf.Statements(c.Texts[ConfFile])
 	c.stopped(err)
 	c.quoting()
@@ -51,6 +55,22 @@ func (c *checker) conf() {
 	if !c.ranged() {
 		c.add("range", ConfFile, 0, "no range of kernels is given")
 	}
+}
+
+// mark is the byte order mark of UTF-8.
+const mark = "\ufeff"
+
+// encoding tells of what editors of other systems leave in a text, and whether there is
+// any.
+func (c *checker) encoding() bool {
+	text := c.Texts[ConfFile]
+	if strings.HasPrefix(text, mark) {
+		c.add("bom", ConfFile, 1, "it begins with a byte order mark")
+	}
+	if before, _, ok := strings.Cut(text, "\r\n"); ok {
+		c.add("crlf", ConfFile, 1+strings.Count(before, "\n"), "lines end with a carriage return, %d of them", strings.Count(text, "\r\n"))
+	}
+	return strings.HasPrefix(text, mark) || strings.Contains(text, "\r\n")
 }
 
 // stopped tells where the conf can't be read any further, err being where the parser
@@ -383,15 +403,29 @@ func (c *checker) makeCall(call *syntax.CallExpr, line int) (kbuild bool) {
 			c.given[a.Name.Value] = true
 		}
 	}
+	make := strings.HasSuffix(program, "make") || strings.HasPrefix(program, "$") || strings.HasPrefix(program, "'")
+	value := false // the word is that of an option before it
+	var goals []string
 	for _, w := range call.Args[1:] {
 		word := plain(w)
-		if name, _, ok := strings.Cut(word, "="); ok {
+		name, _, ok := strings.Cut(word, "=")
+		switch {
+		case ok:
 			c.given[name] = true
 			kbuild = kbuild || name == "M" || name == "SUBDIRS"
+		case value, strings.HasPrefix(word, "-"):
+		case strings.Contains(word, "$"):
+			c.vague = true
+		default:
+			goals = append(goals, word)
 		}
+		value = !value && slices.Contains([]string{"-C", "-f", "-I", "-o", "-W"}, word)
 		if strings.HasSuffix(program, "make") && jobsWord(word) {
 			c.add("jobs", ConfFile, line, "MAKE sets a number of jobs")
 		}
+	}
+	if make && !kbuild {
+		c.own, c.goals = true, append(c.goals, goals...)
 	}
 	return kbuild
 }

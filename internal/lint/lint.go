@@ -7,6 +7,7 @@ package lint
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -51,12 +52,14 @@ func Rules() []Rule {
 		{"syntax", finding.Error, "what stands behind a syntax error is not read, and nothing is built", "balance quotes and brackets; bash -n dkms.conf names the place"},
 		{"invalid", finding.Error, "dkms refuses the conf", "correct the directive as dkms.conf(5) has it"},
 		{"name", finding.Error, "name and version become names of directories", "use letters, digits and - _ . + ~"},
+		{"bom", finding.Error, "bash takes the mark for a part of the first word, which is then no directive", "save the file as UTF-8 without a byte order mark"},
+		{"crlf", finding.Error, "to bash the carriage return is a part of the value, or of the command", "save the file with line ends of Unix: sed -i 's/\\r$//' dkms.conf"},
 		{"quoting", finding.Error, "the shell takes the line for a command, or for less than the whole value", "put the whole value in double quotes, with no blanks around ="},
 		{"unknown", finding.Warning, "dkms passes over what is no directive", "correct the name, use it in another value, or remove it"},
 		{"undefined", finding.Warning, "an unset variable is empty, and the command another one", "correct the name, or set it before"},
 		{"deprecated", finding.Warning, "dkms has no use for it any more", "remove it, or use what dkms.conf(5) names instead"},
 		{"clean", finding.Note, "CLEAN is not run any more: each build begins in a fresh copy", "remove it once older dkms don't matter"},
-		{"uname", finding.Warning, "dkms builds for kernels that don't run", "take the kernel from $kernelver and $kernel_source_dir in MAKE; in a makefile, from KERNELRELEASE, or let uname be a default (?=) that MAKE overrides"},
+		{"uname", finding.Warning, "dkms builds for kernels that don't run", "take the kernel from $kernelver and $kernel_source_dir; of a makefile have MAKE set the variable, or use KERNELRELEASE there"},
 		{"jobs", finding.Warning, "dkms shares the jobs of the machine among its builds", "leave -j out: dkms gives make its jobs"},
 		{"no-version", finding.Warning, "dkms and people compare versions of objects by it", "put MODULE_VERSION into the sources, with the value of PACKAGE_VERSION"},
 		{"version", finding.Warning, "who looks at the loaded module sees another version than dkms status", "let one place set both, such as a header or -D in the makefile"},
@@ -76,6 +79,7 @@ func Rules() []Rule {
 
 // Check looks at a module's source. Findings come in the order of files and lines.
 func Check(s Source) []finding.Finding {
+	s.Texts = maps.Clone(s.Texts)
 	c := &checker{Source: s}
 	c.conf()
 	c.makefiles()
@@ -115,7 +119,11 @@ type checker struct {
 	// the variables that it sets.
 	direct bool
 	given  map[string]bool
-	found  []place
+	// own says that MAKE calls a makefile of the module, goals are the targets that it
+	// names there; vague, that it may name others.
+	own, vague bool
+	goals      []string
+	found      []place
 }
 
 // add notes a finding once per place; line 0 is the file as a whole.

@@ -34,6 +34,8 @@ func read(t *testing.T, path string) (s Source, want []string) {
 			want = strings.Split(strings.TrimSpace(string(f.Data)), "\n")
 			continue
 		}
+		// Carriage returns are visible in the examples.
+		f.Data = []byte(strings.ReplaceAll(string(f.Data), "␍", "\r"))
 		s.Names = append(s.Names, f.Name)
 		s.Texts[f.Name] = string(f.Data)
 		s.Executable[f.Name] = strings.HasPrefix(string(f.Data), "#!")

@@ -17,6 +17,8 @@ type mkLine struct {
 	// recipe says that it is a command; byHand that it only counts where kbuild
 	// hasn't set KERNELRELEASE.
 	recipe, byHand bool
+	// condition says that it begins or changes a conditional.
+	condition bool
 	// name, op and value are of an assignment.
 	name, op, value string
 }
@@ -53,6 +55,9 @@ func parseMakefile(text string) []mkLine {
 			trimmed := strings.TrimSpace(uncommented(raw))
 			if next, ok := follow(stack, trimmed); ok {
 				stack = next
+				if word, test, _ := strings.Cut(trimmed, " "); word != "endif" && strings.Contains(test+word, "$") {
+					list = append(list, mkLine{line: at, text: trimmed, condition: true})
+				}
 				continue
 			}
 			l.text = trimmed
@@ -73,7 +78,7 @@ func parseMakefile(text string) []mkLine {
 type branch struct{ known, empty bool }
 
 var assignment = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^(?:export +|override +)*([A-Za-z0-9_.$(){}/-]+) *(:=|::=|\?=|\+=|!=|=) *(.*)$`)
+	return regexp.MustCompile(`^(?:export +|override +)*([A-Za-z0-9_.$(){}/-]+)[ \t]*(:=|::=|\?=|\+=|!=|=)[ \t]*(.*)$`)
 })
 
 func conditional(text string) bool {
@@ -130,49 +135,15 @@ func (c *checker) makefiles() {
 		}
 	}
 	for _, name := range names {
-		idle := c.idle(files[name])
+		c.unames(name, files[name])
 		for _, l := range files[name] {
-			c.makefileLine(name, l, idle)
+			c.makefileLine(name, l)
 		}
 	}
 	c.objM(files)
 }
 
-// idle returns the variables of a makefile that don't count where dkms calls make:
-// MAKE gives them another value, or only such variables are made of them.
-func (c *checker) idle(lines []mkLine) map[string]bool {
-	const deepest = 5
-	idle := map[string]bool{}
-	for name := range c.given {
-		idle[name] = true
-	}
-	for range deepest {
-		used := map[string]bool{}
-		for _, l := range lines {
-			if l.byHand || idle[l.name] {
-				continue
-			}
-			for _, m := range reference().FindAllStringSubmatch(l.text, -1) {
-				used[m[1]] = true
-			}
-		}
-		for _, l := range lines {
-			if l.name != "" && l.op != "!=" && !used[l.name] && callsUname().MatchString(l.text) {
-				idle[l.name] = true
-			}
-		}
-	}
-	return idle
-}
-
-func (c *checker) makefileLine(file string, l mkLine, idle map[string]bool) {
-	if callsUname().MatchString(l.text) && !l.byHand && !idle[l.name] {
-		what := "uname tells of the running kernel, which need not be the one to build for"
-		if c.direct {
-			what += "; by MAKE the line is read in vain"
-		}
-		c.add("uname", file, l.line, "%s", what)
-	}
+func (c *checker) makefileLine(file string, l mkLine) {
 	switch {
 	case l.name == "MAKEFLAGS" && ownJobs().MatchString(" "+l.value):
 		c.add("jobs", file, l.line, "MAKEFLAGS has a number of jobs")

@@ -8,13 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// Wrapped returns a writer of whole lines to w. If w is a terminal, long ones go on
-// in further lines, between words, that begin below the text of the first; what a
-// pipe or a file gets has each line as it is.
+// Wrapped returns a writer of whole lines to w, for text that people read. What is no
+// text is Visible. If w is a terminal, long lines go on in further lines, between
+// words, that begin below the text of the first; a pipe or a file gets each line as
+// one.
 func Wrapped(w io.Writer) io.Writer {
 	size := TerminalSize(w)
 	if size == nil {
-		return w
+		return visibleWriter{w}
 	}
 	return &wrapper{w, size}
 }
@@ -27,7 +28,7 @@ type wrapper struct {
 func (w *wrapper) Write(text []byte) (int, error) {
 	columns, _ := w.size()
 	var b strings.Builder
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(Visible(string(text))) {
 		b.WriteString(wrap(strings.TrimSuffix(line, "\n"), columns))
 		b.WriteByte('\n')
 	}

@@ -32,7 +32,8 @@ func TestWrap(t *testing.T) {
 	if got := w.w.(*bytes.Buffer).String(); got != "one two three four five six seven eight\n    nine ten\nend\n" {
 		t.Errorf("%q", got)
 	}
-	if plain := new(bytes.Buffer); Wrapped(plain) != plain {
+	plain := new(bytes.Buffer)
+	if Wrapped(plain).Write([]byte(long + long + "\n")); plain.String() != long+long+"\n" {
 		t.Error("what is no terminal is wrapped")
 	}
 }

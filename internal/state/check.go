@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"dkms-go/internal/ko"
@@ -65,7 +66,7 @@ func (t Tree) Check() []Inconsistency {
 
 // CheckFor is Check for a tree that must belong to an owner.
 func (t Tree) CheckFor(o Owner) []Inconsistency {
-	var c checker
+	c := checker{closed: t.Unreadable("")}
 	if _, err := os.Lstat(t.Dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -73,17 +74,35 @@ func (t Tree) CheckFor(o Owner) []Inconsistency {
 	c.layout(t)
 	c.owners(t, o)
 	for _, id := range t.Modules("", "") {
-		c.source(t, id)
-		c.results(t, id)
+		if !Within(t.Version(id), c.closed) {
+			c.source(t, id)
+			c.results(t, id)
+		}
 	}
 	for _, m := range subdirs(t.Dir, "*") {
-		c.activeLinks(t, m)
-		c.originals(t, m)
+		if !Within(t.Module(m), c.closed) {
+			c.activeLinks(t, m)
+			c.originals(t, m)
+		}
 	}
 	return c.found
 }
 
-type checker struct{ found []Inconsistency }
+// cause is an error without the path that it names, which stands before it already.
+func cause(err error) error {
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		return of.Err
+	}
+	return err
+}
+
+type checker struct {
+	found []Inconsistency
+	// closed are the directories of modules that can't be looked into: nothing is
+	// missing there for all one knows. leftovers tells of them.
+	closed []string
+}
 
 func (c *checker) add(kind Kind, k Key, path, what string, args ...any) {
 	c.found = append(c.found, Inconsistency{Kind: kind, Key: k, Path: path, What: fmt.Sprintf(what, args...)})
@@ -93,7 +112,7 @@ func (c *checker) add(kind Kind, k Key, path, what string, args ...any) {
 func (c *checker) leftovers(t Tree) {
 	_ = filepath.WalkDir(t.Dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
-			c.add(Unread, Key{}, path, "it can't be read: %v", err)
+			c.add(Unread, Key{}, path, "it can't be read: %v", cause(err))
 			return nil
 		}
 		name := d.Name()
@@ -152,6 +171,9 @@ func (c *checker) results(t Tree, id ID) {
 	for _, kernel := range kernels {
 		for _, arch := range arches[kernel] {
 			k := Key{id, kernel, arch}
+			if Within(t.Result(k), c.closed) {
+				continue
+			}
 			if t.Stale(k) {
 				c.add(ResultWrong, k, t.Result(k), "a result without objects")
 				continue
@@ -171,13 +193,13 @@ func (c *checker) record(t Tree, k Key) {
 	case errors.As(err, &bad):
 		c.add(RecordWrong, k, path, "it is damaged: %v", bad.Err)
 	case errors.Is(err, fs.ErrPermission):
-		c.add(Unread, k, path, "it can't be read: %v", err)
+		c.add(Unread, k, path, "it can't be read: %v", cause(err))
 	}
 	for _, o := range r.Objects {
 		file := filepath.Join(t.Objects(k), filepath.Base(o.File))
 		data, err := untrusted.ReadLinked(file, ko.MaxSize)
 		if errors.Is(err, fs.ErrPermission) {
-			c.add(Unread, k, file, "it can't be read: %v", err)
+			c.add(Unread, k, file, "it can't be read: %v", cause(err))
 		} else if err != nil {
 			c.add(ResultWrong, k, t.Objects(k), "it lacks the object %s", o.File)
 		} else if sum := sha256.Sum256(data); o.SHA256 != "" && hex.EncodeToString(sum[:]) != o.SHA256 {
@@ -202,6 +224,7 @@ func (c *checker) activeLinks(t Tree, module string) {
 		switch {
 		case !sane:
 			c.add(Foreign, Key{}, path, "no link of dkms")
+		case ok && (Within(t.Version(k.ID), c.closed) || Within(t.Objects(k), c.closed)):
 		case !isDir(filepath.Join(path, "module")):
 			c.add(LinkWrong, k, path, "it names a result that isn't there")
 		case !ok:
@@ -289,4 +312,28 @@ func hasFiles(dir string) bool {
 		return nil
 	})
 	return found
+}
+
+// Looks reports whether the tree's directory may be one of dkms: it isn't there yet, or
+// empty, or has something that only dkms makes. The error is that it is no directory,
+// or can't be read.
+func (t Tree) Looks() (bool, error) {
+	list, err := os.ReadDir(t.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, e := range list {
+		if ours(e.Name()) || strings.HasPrefix(e.Name(), "mok.") || slices.Contains(treeFiles(), e.Name()) && e.Name() != "lost+found" {
+			return true, nil
+		}
+	}
+	for _, made := range []string{"*/*/source", "*/kernel-*-*", "*/*/*/*/module", "*/" + originals} {
+		if found, _ := filepath.Glob(filepath.Join(t.Dir, made)); len(found) > 0 {
+			return true, nil
+		}
+	}
+	return len(list) == 0, nil
 }

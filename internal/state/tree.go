@@ -194,12 +194,16 @@ func isLink(path string) bool {
 }
 
 // Condition tells what the tree says of a module. A module is broken when its
-// source link leads nowhere, or is missing while the source is there.
+// source link leads nowhere, or is missing while the source is there. One whose
+// directory the caller may not look into is Hidden.
 func (t Tree) Condition(id ID) Condition {
 	if !isDir(t.Version(id)) {
 		return Absent
 	}
 	src := t.SourceLink(id)
+	if _, err := os.Lstat(src); errors.Is(err, fs.ErrPermission) {
+		return Hidden
+	}
 	switch link := isLink(src); {
 	case link && isDir(src):
 		return Added

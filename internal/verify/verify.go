@@ -37,6 +37,7 @@ const (
 	Namespace   Code = "namespace"     // uses symbols of a namespace it doesn't import
 	Signature   Code = "signature"     // damaged, or absent where one is needed
 	Compression Code = "compression"   // in a form that the target doesn't read
+	Result      Code = "result"        // good, but its result in the DKMS tree has lost it
 )
 
 // File is an object to be checked.
