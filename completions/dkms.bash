@@ -3,7 +3,7 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hub hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
@@ -38,6 +38,7 @@ _dkms_options() {
     kernel_prerm) echo "-k --kernelver -a --arch" ;;
     autoload) echo "--json" ;;
     metrics) echo "--output" ;;
+    hub) echo "--ca --name --json" ;;
     hook) echo "" ;;
     *) echo "--dkmstree --sourcetree --installtree --root --verbose -q --quiet --debug -V --version -h --help" ;;
   esac

@@ -57,7 +57,7 @@ function __dkms_kernels
     end
 end
 
-set -g __dkms_actions add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook
+set -g __dkms_actions add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hub hook
 
 complete -c dkms -f -n __dkms_no_action -a add -d 'register a module whose source is in the source tree, or bring it there'
 complete -c dkms -f -n __dkms_no_action -a build -d 'compile a module for one or more kernels, adding it if needed'
@@ -88,6 +88,7 @@ complete -c dkms -f -n __dkms_no_action -a kernel_prerm -d 'for kernel packages:
 complete -c dkms -f -n __dkms_no_action -a autoload -d 'load a module\'s objects at boot, or not'
 complete -c dkms -f -n __dkms_no_action -a cache -d 'show or remove what is kept between builds'
 complete -c dkms -f -n __dkms_no_action -a key -d 'tell of the signing key whether the kernel trusts it, make it, or enrol it'
+complete -c dkms -f -n __dkms_no_action -a hub -d 'make this host one of a hub\'s, tell the hub how modules stand, or tell of the hub'
 complete -c dkms -f -n __dkms_no_action -a metrics -d 'print how modules stand as metrics of Prometheus'
 complete -c dkms -f -n __dkms_no_action -a hook -d 'do the work of a package manager\'s hook'
 complete -c dkms -l dkmstree -xa '(__fish_complete_directories)' -d 'the DKMS tree'
@@ -119,7 +120,9 @@ complete -c dkms -n '__dkms_action install autoinstall' -l modprobe-on-install -
 complete -c dkms -n '__dkms_action install explain autoinstall' -l symlink-modules -f -d 'install links instead of copies'
 complete -c dkms -n '__dkms_action uninstall unbuild remove mktarball' -l all -f -d 'every kernel that the module is built for'
 complete -c dkms -n '__dkms_action build' -l check-reproducible -f -d 'build twice and compare; keep the result only if the bytes are the same'
-complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config verify ready explain preflight matrix doctor fsck lint log autoinstall match ldtarball autoload cache key' -l json -f -d 'print JSON on standard output; what is for people goes to standard error'
+complete -c dkms -n '__dkms_action add build install uninstall unbuild remove status list config verify ready explain preflight matrix doctor fsck lint log autoinstall match ldtarball autoload cache key hub' -l json -f -d 'print JSON on standard output; what is for people goes to standard error'
+complete -c dkms -n '__dkms_action hub' -l ca -rF -d 'the certificate of the authority that the hub is known by'
+complete -c dkms -n '__dkms_action hub' -l name -x -d 'the name of this host at the hub, by default its own'
 complete -c dkms -n '__dkms_action metrics' -l output -rF -d 'write the metrics to a file, which is replaced whole'
 complete -c dkms -n '__dkms_action log' -l diagnosis -f -d 'print why the build failed, and not its log'
 complete -c dkms -n '__dkms_action match ready' -l templatekernel -xa '(__dkms_kernels)' -d 'the kernel that match and ready take as their model'

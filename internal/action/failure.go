@@ -69,6 +69,7 @@ const (
 	FoundWarning
 	FoundError
 	NoLog
+	HubFailed
 	Busy
 	Interrupted
 )

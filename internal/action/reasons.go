@@ -59,6 +59,7 @@ func (r Reason) String() string {
 		FoundWarning:      "found-warning",
 		FoundError:        "found-error",
 		NoLog:             "no-log",
+		HubFailed:         "hub-failed",
 		Busy:              "busy",
 		Interrupted:       "interrupted",
 	}

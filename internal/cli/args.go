@@ -22,7 +22,7 @@ type args struct {
 	archive, sourceDir               string
 	dkmsTree, sourceTree, insTree    string
 	root, jobs, output               string
-	kernelList, html                 string
+	kernelList, html, ca, name       string
 	set                              map[string]bool
 	old                              []string
 	odd                              []string
@@ -109,7 +109,7 @@ func (a *args) option(o Option, value string) {
 		"-v": &a.version, "-c": &a.conf, "--config": &a.kconfig, "--kernelsourcedir": &a.ksource,
 		"--templatekernel": &a.template, "--archive": &a.archive, "--dkmstree": &a.dkmsTree,
 		"--sourcetree": &a.sourceTree, "--installtree": &a.insTree, "--root": &a.root, "-j": &a.jobs, "--output": &a.output,
-		"--kernels": &a.kernelList, "--html": &a.html,
+		"--kernels": &a.kernelList, "--html": &a.html, "--ca": &a.ca, "--name": &a.name,
 	}
 	name := o.Name()
 	if !o.Old {

@@ -88,6 +88,7 @@ var exitTable = []ExitRow{
 	{action.NotConfined, 26, "`confine=require`, and the machine allows no namespaces"},
 	{action.FoundWarning, 27, "doctor, fsck, lint: the worst finding is a warning"},
 	{action.FoundError, 28, "doctor, fsck, lint: the worst finding is an error"},
+	{action.HubFailed, 43, "hub: this host is enrolled at none, or the hub can't be reached, or has refused"},
 	{action.Busy, 75, "in a package manager's hook: another dkms was at work for longer than hook_lock_timeout"},
 	{action.Excluded, 77, "BUILD_EXCLUSIVE: the module is not meant for the kernel"},
 	{action.PreInstallFailed, 101, "PRE_INSTALL failed"},

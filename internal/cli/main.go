@@ -193,12 +193,17 @@ func VersionString(version string) string {
 	return "dkms-" + Compatible + "+go" + version
 }
 
-// perform runs the action.
+// perform runs the action, and has the hub told of what it has changed.
 func perform(ctx context.Context, c *command) error {
+	do := carryOut
 	if c.verb.Result && c.args.has("--json") {
-		return reported(ctx, c)
+		do = reported
 	}
-	return carryOut(ctx, c)
+	err := do(ctx, c)
+	if c.engine != nil && (c.verb.Result || c.verb.Name == "hook" || c.verb.Explicit) {
+		c.engine.TellHub(ctx)
+	}
+	return err
 }
 
 // carryOut sets the engine up and runs the action.

@@ -58,6 +58,8 @@ var optionTable = []Option{
 	{Long: "--dry-run", Help: "show the steps and do nothing"},
 	{Long: "--json", Help: "print JSON on standard output; what is for people goes to standard error"},
 	{Long: "--output", Arg: "file", Help: "write the metrics to a file, which is replaced whole"},
+	{Long: "--ca", Arg: "file", Help: "the certificate of the authority that the hub is known by"},
+	{Long: "--name", Arg: "name", Help: "the name of this host at the hub, by default its own"},
 	{Long: "--diagnosis", Help: "print why the build failed, and not its log"},
 	{Long: "--verbose", Help: "show commands and their output"},
 	{Long: "--quiet", Short: "-q", Help: "print nothing; the exit code tells"},

@@ -241,6 +241,12 @@ var verbTable = []Verb{
 		run: metricsVerb,
 	},
 	{
+		Name: "hub", Words: true, Kernelless: true, Usage: "enrol <url> <code> [--ca <file>] [--name <name>] | report | status",
+		Help:    "make this host one of a hub's, tell the hub how modules stand, or tell of the hub",
+		Options: []string{"--ca", "--name", "--json"}, Codes: []action.Reason{action.NotRoot, action.NotWritable, action.HubFailed},
+		run: hubVerb,
+	},
+	{
 		Name: "hook", Raw: true, Kernelless: true, Usage: "<name> [<argument>]...", Help: "do the work of a package manager's hook", More: hookHelp,
 		Codes: []action.Reason{action.NotRoot, action.NoModule, action.BadName, action.AutoinstallFailed, action.HookFailed},
 		run:   hook,

@@ -32,6 +32,7 @@ func TestJSONFields(t *testing.T) {
 		"internal/cli/result.go":        "docs/json.md",
 		"internal/cli/key.go":           "docs/json.md",
 		"internal/hubcli/hubcli.go":     "docs/json.md",
+		"internal/cli/hub.go":           "docs/json.md",
 		"internal/state/outcome.go":     "docs/on-disk.md",
 		"internal/state/result.go":      "docs/on-disk.md",
 		"internal/kernel/identity.go":   "docs/on-disk.md",

@@ -13,12 +13,12 @@ import (
 // what stands before it. ARCHITECTURE.md shows the same table.
 func layerTable() [][]string {
 	return [][]string{
-		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "aside", "copytree", "durable", "memo", "finding", "journald"},
+		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "aside", "copytree", "durable", "memo", "finding", "journald", "fleet"},
 		{"conf", "kernel", "headers", "ko", "abi", "state", "cache", "mok", "trust"},
 		{"plan", "verify", "doctor", "lint", "diagnose"},
 		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot"},
 		{"action"},
-		{"fleet", "hub/store", "hub/pki", "hub/ledger", "hub/web", "hub/data"},
+		{"hub/store", "hub/pki", "hub/ledger", "hub/web", "hub/data"},
 		{"cli", "hubcli"},
 	}
 }
