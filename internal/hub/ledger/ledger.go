@@ -50,10 +50,12 @@ CREATE TABLE kernel (
 CREATE TABLE module (
 	host INTEGER NOT NULL REFERENCES host(id),
 	name TEXT NOT NULL, version TEXT NOT NULL, kernel TEXT NOT NULL, arch TEXT NOT NULL,
+	identity TEXT NOT NULL, -- of the kernel
 	state TEXT NOT NULL, origin TEXT NOT NULL, reason TEXT NOT NULL, key TEXT NOT NULL,
 	PRIMARY KEY (host, name, version, kernel, arch)
 ) WITHOUT ROWID;
-CREATE INDEX module_of ON module (name, version, kernel, arch, state);
+-- All that the page of modules and kernels is made of, in its order.
+CREATE INDEX module_of ON module (name, version, kernel, arch, identity, state, key, reason);
 CREATE TABLE audit (
 	id INTEGER PRIMARY KEY AUTOINCREMENT,
 	time INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, detail TEXT NOT NULL
@@ -200,7 +202,7 @@ func (l *Ledger) Authenticate(ctx context.Context, token string) (Host, error) {
 	return h, err
 }
 
-// Revoke ends what a host may do, until it enrols again by a code that is for it.
+// Revoke ends what a host may do, and forgets what it has reported, until it enrols again by a code that is for it.
 func (l *Ledger) Revoke(ctx context.Context, who, name string) error {
 	return l.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		done, err := tx.ExecContext(ctx, "UPDATE host SET revoked = 1 WHERE name = ?", name)
@@ -209,6 +211,9 @@ func (l *Ledger) Revoke(ctx context.Context, who, name string) error {
 		}
 		if n, err := done.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, fmt.Errorf("no host %.80q is enrolled", name))
+		}
+		if err := forget(ctx, tx, "(SELECT id FROM host WHERE name = ?)", name); err != nil {
+			return err
 		}
 		return audit(ctx, tx, who, "revoke", name)
 	})

@@ -15,24 +15,34 @@ import (
 func (l *Ledger) Report(ctx context.Context, host int64, r fleet.Report) error {
 	return l.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE host SET seen = ?, distribution = ? WHERE id = ?", time.Now().Unix(), r.Distribution, host)
-		for _, table := range []string{"kernel", "module"} {
-			if err == nil {
-				_, err = tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE host = ?", host)
-			}
+		if err == nil {
+			err = forget(ctx, tx, "?", host)
 		}
+		identities := map[[2]string]string{}
 		for _, k := range r.Kernels {
+			identities[[2]string{k.Release, k.Arch}] = k.Identity
 			if err == nil {
 				_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO kernel VALUES (?, ?, ?, ?, ?, ?, ?)", host, k.Release, k.Arch, k.Identity, k.Running, k.NextBoot, k.Buildable)
 			}
 		}
 		for _, m := range r.Modules {
 			if err == nil {
-				_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO module VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-					host, m.Name, m.Version, m.Kernel, m.Arch, string(m.State), m.Origin, m.Reason, m.Key)
+				_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO module VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+					host, m.Name, m.Version, m.Kernel, m.Arch, identities[[2]string{m.Kernel, m.Arch}], string(m.State), m.Origin, m.Reason, m.Key)
 			}
 		}
 		return err
 	})
+}
+
+// forget removes what a host has reported; which is the SQL of its ID.
+func forget(ctx context.Context, tx *sql.Tx, which string, arg any) error {
+	for _, table := range []string{"kernel", "module"} {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE host = "+which, arg); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Last returns what a host said last, with the names of Host, but its schema.
@@ -79,16 +89,13 @@ type Want struct {
 	Reason string
 }
 
-// Wants returns what the hosts that are not revoked have and lack, in order of modules,
-// kernels and identities.
+// Wants returns what the hosts have and lack, in order of modules, kernels and
+// identities.
 func (l *Ledger) Wants(ctx context.Context) ([]Want, error) {
 	rows, err := l.db.QueryContext(ctx, `
-		SELECT m.name, m.version, m.kernel, m.arch, k.identity, max(m.key), m.state, count(*), max(m.reason)
-		FROM module m
-		JOIN host h ON h.id = m.host AND h.revoked = 0
-		JOIN kernel k ON k.host = m.host AND k.release = m.kernel AND k.arch = m.arch
-		GROUP BY m.name, m.version, m.kernel, m.arch, k.identity, m.state
-		ORDER BY m.name, m.version, m.kernel, m.arch, k.identity, m.state`)
+		SELECT name, version, kernel, arch, identity, max(key), state, count(*), max(reason) FROM module
+		GROUP BY name, version, kernel, arch, identity, state
+		ORDER BY name, version, kernel, arch, identity, state`)
 	if err != nil {
 		return nil, err
 	}
