@@ -166,11 +166,20 @@ func (e *Engine) sourceDigest(id state.ID) (string, error) {
 // settingsDigest returns the digest of a module's evaluated conf and of what the
 // administrator lays over its source.
 func (e *Engine) settingsDigest(m *conf.Module, id state.ID) string {
-	h := sha256.New()
+	return e.digestOf(m, id, m.Vars)
+}
+
+// objectDigest is settingsDigest of what can make other objects.
+func (e *Engine) objectDigest(m *conf.Module, id state.ID) string {
 	vars := maps.Clone(m.Vars)
 	for _, name := range conf.Apart() {
 		delete(vars, name)
 	}
+	return e.digestOf(m, id, vars)
+}
+
+func (e *Engine) digestOf(m *conf.Module, id state.ID, vars conf.Vars) string {
+	h := sha256.New()
 	text, _ := json.Marshal(vars) // maps are written in the order of their keys
 	h.Write(text)
 	fmt.Fprintf(h, "%q", m.Env)
