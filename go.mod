@@ -12,11 +12,16 @@ require (
 )
 
 require (
+	github.com/google/rpmpack v0.7.1
 	github.com/landlock-lsm/go-landlock v0.11.2
 	github.com/mikelolasagasti/xz v1.0.1
 )
 
-require kernel.org/pub/linux/libs/security/libcap/psx v1.2.78 // indirect
+require (
+	github.com/cavaliergopher/cpio v1.0.1 // indirect
+	github.com/klauspost/pgzip v1.2.6 // indirect
+	kernel.org/pub/linux/libs/security/libcap/psx v1.2.78 // indirect
+)
 
 // Tests only.
 require (

@@ -48,6 +48,7 @@ const (
 	AlreadyLoaded
 	NotSourceTree
 	NoPlace
+	BadPackage
 	RPMFailed
 	MakeFailed
 	AutoinstallFailed
