@@ -172,7 +172,7 @@ func (e *Engine) describe(p *packing, to *pack.Package) {
 		}
 		return ""
 	}
-	to.Time = p.when
+	to.Time, to.Author = p.when, p.facts.Author
 	to.Summary = or(p.field("description", conf.VarDescription), p.facts.Description, "kernel module "+p.id.Module)
 	to.Homepage = p.field("homepage", conf.VarHomepage)
 	to.License = or(p.field("license", conf.VarLicense), p.facts.License, "LicenseRef-Unknown")

@@ -13,6 +13,7 @@ import (
 
 	"dkms-go/internal/aside"
 	"dkms-go/internal/conf"
+	"dkms-go/internal/ko"
 	"dkms-go/internal/pack"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/run"
@@ -114,6 +115,9 @@ func (e *Engine) objectPackages(ctx context.Context, p *packing, t plan.Target) 
 	}
 	var files []pack.File
 	for _, entry := range entries {
+		if _, _, object := ko.SplitName(entry.Name()); !object {
+			continue // Module.symvers
+		}
 		body, err := os.ReadFile(filepath.Join(dir, entry.Name()))
 		if err != nil {
 			return nil, fail(ObjectMissing, err)

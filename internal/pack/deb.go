@@ -136,7 +136,7 @@ func (p *Package) copyright() string {
 	if p.Homepage != "" {
 		fmt.Fprintf(&b, "Source: %s\n", p.Homepage)
 	}
-	fmt.Fprintf(&b, "\nFiles: *\nCopyright: %s\nLicense: %s\n", p.Maintainer, p.License)
+	fmt.Fprintf(&b, "\nFiles: *\nCopyright: %d %s\nLicense: %s\n", p.Time.UTC().Year(), p.author(), p.License)
 	b.WriteString(" The files of the source name their authors and licences.\n")
 	if strings.Contains(p.License, "GPL-2") {
 		b.WriteString(" .\n On Debian systems the GNU General Public License, version 2, is in\n /usr/share/common-licenses/GPL-2.\n")

@@ -34,6 +34,8 @@ type Package struct {
 	// Maintainer is a name with an address in angle brackets. Summary is one line,
 	// Description what follows it. License is an SPDX expression.
 	Maintainer, Summary, Description, Homepage, License string
+	// Author has written the module; without one the maintainer counts.
+	Author string
 	// Depends, Recommends and Conflicts are in the format's syntax.
 	Depends, Recommends, Conflicts []string
 	// Scripts are the maintainer scripts, by the format's names.
@@ -65,6 +67,13 @@ func (f File) mode() int64 {
 	return 0o644
 }
 
+func (p *Package) author() string {
+	if p.Author != "" {
+		return p.Author
+	}
+	return p.Maintainer
+}
+
 // release is the release of all rpm packages: a module's version counts.
 const release = "1"
 
@@ -88,7 +97,7 @@ func (p *Package) Bytes() ([]byte, error) {
 // field.
 func (p *Package) Check() error {
 	for _, f := range []struct{ name, value string }{
-		{"maintainer", p.Maintainer}, {"description", p.Summary}, {"homepage", p.Homepage}, {"license", p.License},
+		{"maintainer", p.Maintainer}, {"description", p.Summary}, {"homepage", p.Homepage}, {"license", p.License}, {"author", p.Author},
 	} {
 		if strings.ContainsFunc(f.value, unicode.IsControl) {
 			return fmt.Errorf("the %s %q is not one line of text", f.name, f.value)

@@ -16,6 +16,13 @@ const (
 	modeLink = 0o120000
 )
 
+// Tags of the header that rpmpack has no names for (rpmtag.h).
+const (
+	tagChangelogTime = 1080
+	tagChangelogName = 1081
+	tagChangelogText = 1082
+)
+
 // rpm returns the content of a .rpm.
 func (p *Package) rpm() ([]byte, error) {
 	m := rpmpack.RPMMetaData{
@@ -52,6 +59,9 @@ func (p *Package) rpm() ([]byte, error) {
 		}
 		r.AddFile(file)
 	}
+	r.AddCustomTag(tagChangelogTime, rpmpack.EntryUint32([]uint32{uint32(p.Time.Unix())}))
+	r.AddCustomTag(tagChangelogName, rpmpack.EntryStringSlice([]string{fmt.Sprintf("%s - %s-%s", p.Maintainer, p.Version, release)}))
+	r.AddCustomTag(tagChangelogText, rpmpack.EntryStringSlice([]string{"- Packaged by dkms"}))
 	var b bytes.Buffer
 	if err := r.Write(&b); err != nil {
 		return nil, fmt.Errorf("packing: %w", err)
