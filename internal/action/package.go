@@ -263,7 +263,7 @@ func (e *Engine) hookReplaced(ctx context.Context, id state.ID) error {
 	if err := requireID(id, "hook replaced"); err != nil {
 		return err
 	}
-	if c := e.condition(id); c == state.Absent || c == state.Hidden {
+	if e.condition(id) != state.Added { // a broken one has nothing that could be kept
 		return nil
 	}
 	e.retires = true

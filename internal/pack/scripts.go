@@ -15,7 +15,8 @@ import (
 // postinst also gives back what prerm has taken, when an upgrade or a removal was
 // given up (abort-*). prerm tells this dkms that the module is about to be replaced:
 // it keeps what works until its successor does. Another dkms has no such word, so it
-// takes the module out, as packages made by dh_dkms do.
+// takes the module out, as packages made by dh_dkms do. Where the old package's prerm
+// has failed because the tree was locked, the upgrade is given up.
 func debSource(id state.ID, pkg string) map[string]string {
 	m := strings.NewReplacer("NAME", id.Module, "VERSION", id.Version, "PACKAGE", pkg)
 	return map[string]string{
@@ -31,6 +32,7 @@ set -e
 case "$1" in
   remove) left=0 ;;
   upgrade | deconfigure) left=1 ;;
+  failed-upgrade) ! dkms --version | grep -q +go || exit 1 ; exit 0 ;;
   *) exit 0 ;;
 esac
 ` + takeBack),
