@@ -116,7 +116,7 @@ func madeIn(lines []mkLine, dir string) made {
 
 // plainName reports whether a word can be the name of an object.
 func plainName(s string) bool {
-	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.") == ""
+	return s != "" && s[0] != '.' && s[0] != '-' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.") == ""
 }
 
 // Infos returns what C sources say of themselves by MODULE_VERSION and its like, by

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode"
 
+	"dkms-go/internal/host"
 	"dkms-go/internal/state"
 )
 
@@ -125,7 +126,7 @@ func (p *Package) Check() error {
 func Source(f Format, id state.ID, version string, files []File) *Package {
 	p := &Package{Format: f, Name: PackageName(f, id.Module) + "-dkms", Version: version, Depends: []string{"dkms"}}
 	p.Description = fmt.Sprintf("This package has the source of the kernel module %s, of which DKMS builds the module for each kernel that is installed.", id.Module)
-	top := path.Join("usr/src", id.Module+"-"+id.Version)
+	top := path.Join(below(host.Default().SourceTree), id.Module+"-"+id.Version)
 	p.Files = append(p.Files, File{Name: top, Dir: true})
 	for _, file := range files {
 		file.Name = path.Join(top, file.Name)
@@ -144,9 +145,9 @@ func Source(f Format, id state.ID, version string, files []File) *Package {
 func Objects(f Format, key state.Key, version string, files []File, initramfs bool) (*Package, error) {
 	p := &Package{Format: f, Name: PackageName(f, key.Module) + "-modules-" + key.Kernel, Version: version}
 	p.Description = fmt.Sprintf("This package has the kernel module %s, built for the kernel %s and no other.", key.Module, key.Kernel)
-	dir := path.Join("lib/modules", key.Kernel, "updates/dkms")
-	for d := dir; d != "lib"; d = path.Dir(d) {
-		if f == Deb || strings.Contains(d, "updates") { // the others are the kernel's
+	dir := path.Join(below(host.Default().KernelTree(key.Kernel)), "updates/dkms")
+	for d := dir; d != "."; d = path.Dir(d) {
+		if strings.Contains(d, "/updates") { // those above are the kernel's
 			p.Files = append(p.Files, File{Name: d, Dir: true})
 		}
 	}
@@ -165,6 +166,9 @@ func Objects(f Format, key state.Key, version string, files []File, initramfs bo
 	}
 	return p, nil
 }
+
+// below is a path without the slash before it.
+func below(place string) string { return strings.TrimPrefix(place, "/") }
 
 // debArch returns dpkg's name of an architecture, "" for one that it has none for.
 // They are those of /usr/share/dpkg/cputable, by what uname calls them.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"dkms-go/internal/host"
 	"dkms-go/internal/state"
 )
 
@@ -52,16 +53,16 @@ fi
 // the old package's preun, removes its files, and runs the new one's posttrans: the
 // order of Debian's prerm and postinst, which that of post and preun is not.
 func rpmSource(id state.ID) map[string]string {
-	m := strings.NewReplacer("NAME", id.Module, "VERSION", id.Version)
+	m := strings.NewReplacer("NAME", id.Module, "VERSION", id.Version, "MODULES", host.Default().InstallTree)
 	return map[string]string{
 		"posttrans": m.Replace(`if dkms --version | grep -q +go; then
   exec dkms hook package NAME VERSION
 fi
 [ -n "$(dkms status -m NAME -v VERSION)" ] || dkms add -m NAME -v VERSION || exit
 failed=0
-for build in /lib/modules/*/build; do
+for build in MODULES/*/build; do
   [ -e "$build/include" ] || continue
-  kernel=${build#/lib/modules/}
+  kernel=${build#MODULES/}
   dkms install -m NAME -v VERSION -k "${kernel%/build}" || [ $? -eq 77 ] || failed=1
 done
 exit $failed
@@ -74,7 +75,7 @@ exit $failed
 // is made again, and its initramfs if the objects belong into it.
 func objectScripts(f Format, kernel string, initramfs bool) map[string]string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "kernel=%s\n[ -e /lib/modules/$kernel/modules.order ] || exit 0\ndepmod $kernel\n", kernel)
+	fmt.Fprintf(&b, "kernel=%s\n[ -e %s/modules.order ] || exit 0\ndepmod $kernel\n", kernel, host.Default().KernelTree("$kernel"))
 	if initramfs {
 		b.WriteString(`if command -v update-initramfs >/dev/null; then
   update-initramfs -u -k $kernel

@@ -77,7 +77,7 @@ func refusing(t *testing.T, deb string) string {
 	dir := t.TempDir()
 	lab.MustExec(t, "sh", "-euc", `
 		dpkg-deb -R "$1" "$2/x"
-		sed -i 's/^Version: .*/Version: 1.3/' "$2/x/DEBIAN/control"
+		sed -i 's/^Version: .*/Version: 1.9/' "$2/x/DEBIAN/control"
 		printf '#!/bin/sh\nexit 1\n' >"$2/x/DEBIAN/preinst"
 		chmod 755 "$2/x/DEBIAN/preinst"
 		dpkg-deb --root-owner-group -Zgzip -b "$2/x" "$2/refusing.deb"`, "sh", deb, dir)

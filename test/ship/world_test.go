@@ -124,6 +124,11 @@ func newRoot(t *testing.T) root {
 	t.Helper()
 	r := root{Root: lab.Scratch(t), t: t}
 	r.old, r.new = lab.Kernels(t)
+	// The kernel's own objects, of which depmod makes an index for ten seconds each
+	// time that another dkms or a package of objects calls it.
+	if err := os.RemoveAll(r.Path("usr/lib/modules", r.new, "kernel")); err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 
