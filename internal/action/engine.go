@@ -91,6 +91,9 @@ type Engine struct {
 	// the initramfs itself afterwards.
 	hooked, kernelHook, deep, remember, ownInitramfs bool
 
+	// retires says that what is removed is about to be replaced.
+	retires bool
+
 	// arrived is a module that was registered together with what an archive held;
 	// the rest of adding it is still to be done.
 	arrived state.ID

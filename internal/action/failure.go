@@ -49,6 +49,7 @@ const (
 	AlreadyLoaded
 	NotSourceTree
 	NoPlace
+	BadPackage
 	RPMFailed
 	MakeFailed
 	AutoinstallFailed

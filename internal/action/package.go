@@ -255,6 +255,21 @@ func (e *Engine) dependents(ctx context.Context, id state.ID, targets []plan.Tar
 	}
 }
 
+// hookReplaced is called before a package with a module makes room for another one of
+// its name. After: the module stays installed where it is, until the hook "package" of
+// what comes next has found that its successor works; one that is installed nowhere is
+// gone. A module that was never registered is no error.
+func (e *Engine) hookReplaced(ctx context.Context, id state.ID) error {
+	if err := requireID(id, "hook replaced"); err != nil {
+		return err
+	}
+	if e.condition(id) != state.Added { // a broken one has nothing that could be kept
+		return nil
+	}
+	e.retires = true
+	return e.Back(ctx, id, nil, true, plan.ToNothing)
+}
+
 // retire keeps a module whose package is being replaced: its source, which the
 // package takes away, is copied, and it stays installed where it is.
 func (e *Engine) retire(id state.ID) error {

@@ -38,6 +38,7 @@ func (r Reason) String() string {
 		NoSource:          "no-source",
 		AlreadyLoaded:     "already-loaded",
 		NotSourceTree:     "not-source-tree",
+		BadPackage:        "bad-package",
 		NoPlace:           "no-place",
 		RPMFailed:         "rpm-failed",
 		MakeFailed:        "make-failed",

@@ -17,7 +17,7 @@ type args struct {
 	module, version                  string
 	kernels, arches                  []string
 	kernelTree                       string
-	directives                       []string
+	directives, fields               []string
 	conf, kconfig, ksource, template string
 	archive, sourceDir               string
 	dkmsTree, sourceTree, insTree    string
@@ -129,6 +129,8 @@ func (a *args) option(o Option, value string) {
 		a.arches = append(a.arches, value)
 	case name == "--directive":
 		a.directives = append(a.directives, value)
+	case name == "--field":
+		a.fields = append(a.fields, value)
 	case name == "--help" || name == "--version":
 		a.stop = name
 	default:

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"dkms-go/internal/action"
+	"dkms-go/internal/pack"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
 )
@@ -42,9 +43,10 @@ type Verb struct {
 var commonOptions = []string{"--root", "--dkmstree", "--sourcetree", "--installtree", "--verbose", "--quiet", "--debug", "--help", "--version"}
 
 var (
-	selectOptions = []string{"--module", "-v"}
-	kernelOptions = []string{"--kernelver", "--arch"}
-	buildOptions  = []string{"-c", "--config", "--kernelsourcedir", "--directive", "-j", "--force", "--dry-run", "--json"}
+	selectOptions  = []string{"--module", "-v"}
+	kernelOptions  = []string{"--kernelver", "--arch"}
+	packageOptions = with(selectOptions, kernelOptions, []string{"--binary", "--field", "--output", "--directive", "-j", "--dry-run", "--json"})
+	buildOptions   = []string{"-c", "--config", "--kernelsourcedir", "--directive", "-j", "--force", "--dry-run", "--json"}
 )
 
 func with[T any](lists ...[]T) []T {
@@ -200,6 +202,23 @@ var verbTable = []Verb{
 		},
 	},
 	{
+		Name: "init", Words: true, Kernelless: true, Usage: "[<directory>]", Help: "write a dkms.conf to begin with, and dkms.mk, for a module's source; what is there stays",
+		Options: with(selectOptions, []string{"--dry-run", "--json"}), Codes: []action.Reason{action.NotSourceTree, action.NotWritable, action.NoSource},
+		run: initVerb,
+	},
+	{
+		Name: "mkdeb", Words: true, Kernelless: true, Usage: "[<directory> | <module>/<version>] [--binary -k <kernel>]", Help: "make a Debian package of a module's source, or of what is built for a kernel",
+		Options: packageOptions, Codes: packageCodes, More: fieldHelp, run: packages(pack.Deb),
+	},
+	{
+		Name: "mkrpm", Words: true, Kernelless: true, Usage: "[<directory> | <module>/<version>] [--binary -k <kernel>]", Help: "make an rpm package of a module's source, or of what is built for a kernel",
+		Options: packageOptions, Codes: packageCodes, More: fieldHelp, run: packages(pack.RPM),
+	},
+	{
+		Name: "mkpackages", Words: true, Kernelless: true, Usage: "[<directory> | <module>/<version>] [--binary -k <kernel>]", Help: "make both packages",
+		Options: packageOptions, Codes: packageCodes, More: fieldHelp, run: packages(pack.Deb, pack.RPM),
+	},
+	{
 		Name: "generate_mok", Help: "make the module signing key if there is none",
 		Codes: []action.Reason{action.KeyFailed},
 		run:   func(ctx context.Context, c *command) error { return c.engine.MakeKey(ctx) },
@@ -257,6 +276,12 @@ var verbTable = []Verb{
 var asideCodes = []action.Reason{
 	action.NotRoot, action.NotWritable, action.NotAdded, action.BrokenModule, action.BadArchive, action.BadConf,
 	action.AutoinstallFailed, action.EmptyKernel, action.NoHeaders, action.NotConfined,
+}
+
+// packageCodes are those of what makes packages.
+var packageCodes = []action.Reason{
+	action.NoModule, action.BadName, action.NoSourceDir, action.NotWritable, action.NoConf, action.ArchiveFailed, action.ObjectMissing, action.BadConf, action.NoSource,
+	action.NotSourceTree, action.NoPlace, action.MakeFailed, action.MissingDepends, action.NoHeaders, action.NotVerified, action.NotConfined, action.BadPackage, action.Excluded,
 }
 
 var hookCodes = []action.Reason{action.NotRoot, action.OneKernel, action.NoAll, action.RemoveFailed}

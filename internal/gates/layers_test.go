@@ -15,8 +15,8 @@ func layerTable() [][]string {
 	return [][]string{
 		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "aside", "copytree", "durable", "memo", "finding", "journald", "fleet"},
 		{"conf", "kernel", "headers", "ko", "abi", "state", "cache", "mok", "trust"},
-		{"plan", "verify", "doctor", "lint", "diagnose"},
-		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot"},
+		{"plan", "verify", "doctor", "lint", "draft", "diagnose"},
+		{"hook", "modindex", "build", "install", "bundle", "pack", "initramfs", "autoload", "boot"},
 		{"action"},
 		{"hub/store", "hub/pki", "hub/ledger", "hub/web", "hub/data"},
 		{"cli", "hubcli"},
