@@ -476,6 +476,11 @@ func (e *Engine) kernelFacts(t plan.Target) conf.Facts {
 	f := conf.Facts{Release: t.Kernel, Arch: t.Arch, ConfigFile: k.ConfigFile}
 	if fi, err := os.Stat(k.ConfigFile); err == nil && fi.Mode().IsRegular() {
 		f.Config = func(symbol string) (string, bool) { v, ok := e.config(t)[symbol]; return v, ok }
+	} else if !k.HasHeaders() { // prebuilt objects need none
+		if c := e.abi(t).Config(); len(c) > 0 {
+			f.ConfigFile = ""
+			f.Config = func(symbol string) (string, bool) { v, ok := c[symbol]; return v, ok }
+		}
 	}
 	return f
 }

@@ -131,6 +131,9 @@ func (e *Engine) recorded(key state.Key, depends []string) map[string]string {
 // bare reports whether a module's source has a dkms.conf and nothing to build
 // from.
 func (e *Engine) bare(id state.ID) bool {
+	if e.tree.OnlyPrebuilt(id) {
+		return true
+	}
 	dir := e.tree.SourceLink(id)
 	if e.tree.Condition(id) == state.Absent {
 		dir = e.tree.Source(id)

@@ -65,6 +65,9 @@ const (
 	NotReproducible
 	NotTrusted
 	NotConfined
+	Untrusted
+	OtherKernel
+	NoPrebuilt
 	FoundWarning
 	FoundError
 	NoLog

@@ -138,6 +138,10 @@ func (e *Engine) source(id state.ID) (sourceFacts, error) {
 	if f, ok := e.sources[id]; ok {
 		return f, nil
 	}
+	if e.tree.OnlyPrebuilt(id) {
+		digest, err := readPrebuiltFacts(e.tree, id)
+		return sourceFacts{digest: digest}, err
+	}
 	text, err := e.memory().Tree("source", e.tree.SourceLink(id), func(dir string) (string, error) {
 		image := ""
 		digest, err := copytree.Survey(dir, func(text []byte) {

@@ -23,6 +23,8 @@ type args struct {
 	dkmsTree, sourceTree, insTree    string
 	root, jobs, output               string
 	kernelList, html                 string
+	signKey, keyFile                 string
+	trust                            []string
 	set                              map[string]bool
 	old                              []string
 	odd                              []string
@@ -105,7 +107,7 @@ func (a *args) option(o Option, value string) {
 		"-v": &a.version, "-c": &a.conf, "--config": &a.kconfig, "--kernelsourcedir": &a.ksource,
 		"--templatekernel": &a.template, "--archive": &a.archive, "--dkmstree": &a.dkmsTree,
 		"--sourcetree": &a.sourceTree, "--installtree": &a.insTree, "--root": &a.root, "-j": &a.jobs, "--output": &a.output,
-		"--kernels": &a.kernelList, "--html": &a.html,
+		"--kernels": &a.kernelList, "--html": &a.html, "--sign": &a.signKey, "--bundle": &a.keyFile,
 	}
 	name := o.Name()
 	switch {
@@ -120,6 +122,8 @@ func (a *args) option(o Option, value string) {
 		a.kernel(value)
 	case name == "--arch":
 		a.arches = append(a.arches, value)
+	case name == "--trust":
+		a.trust = append(a.trust, value)
 	case name == "--directive":
 		a.directives = append(a.directives, value)
 	case name == "--help" || name == "--version":

@@ -13,10 +13,10 @@ import (
 // what stands before it. ARCHITECTURE.md shows the same table.
 func layerTable() [][]string {
 	return [][]string{
-		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "aside", "copytree", "durable", "memo", "finding", "journald"},
-		{"conf", "kernel", "headers", "ko", "abi", "state", "cache", "mok", "trust"},
+		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "aside", "copytree", "durable", "memo", "finding", "journald", "dsse"},
+		{"conf", "kernel", "headers", "ko", "abi", "fingerprint", "state", "cache", "mok", "trust"},
 		{"plan", "verify", "doctor", "lint", "diagnose"},
-		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot"},
+		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot", "prebuilt"},
 		{"action"},
 		{"cli"},
 	}

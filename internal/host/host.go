@@ -24,6 +24,8 @@ type Paths struct {
 	// ConfDir holds framework.conf, framework.conf.d and the per-module
 	// overrides of dkms.conf.
 	ConfDir string
+	// TrustDir holds the keys that prebuilts must be signed by.
+	TrustDir string
 	// Temp is where short-lived files go: $TMPDIR or the system's default.
 	Temp string
 	// Boot holds System.map-<kernel>, vmlinuz-<kernel> and config-<kernel>.
@@ -118,6 +120,7 @@ func Default() Paths {
 		SourceTree:          "/usr/src",
 		InstallTree:         "/lib/modules",
 		ConfDir:             "/etc/dkms",
+		TrustDir:            "/etc/dkms/trust.d",
 		Temp:                "/tmp",
 		Boot:                "/boot",
 		DebugBoot:           "/usr/lib/debug/boot",
