@@ -3,7 +3,7 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball export import generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball export import push pull generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
@@ -34,6 +34,8 @@ _dkms_options() {
     ldtarball) echo "-k --kernelver -a --arch --force --archive --dry-run --json" ;;
     export) echo "-m --module -v -k --kernelver -a --arch --output --sign --with-source --dry-run" ;;
     import) echo "-k --kernelver -a --arch --trust --force --no-depmod --modprobe-on-install --dry-run --json" ;;
+    push) echo "-m --module -v -k --kernelver -a --arch --to --sign --with-source --dry-run" ;;
+    pull) echo "-m --module -v -k --kernelver -a --arch --from --trust --force --no-depmod --modprobe-on-install --dry-run --json" ;;
     generate_mok) echo "" ;;
     kernel_preinst) echo "-k --kernelver -a --arch" ;;
     kernel_postinst) echo "-k --kernelver -a --arch" ;;

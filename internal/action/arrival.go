@@ -40,7 +40,9 @@ func (a *arrival) place(ctx context.Context) error {
 		return fail(NotWritable, fmt.Errorf("importing %s: %w", a.key, err))
 	}
 	a.forgetStamps()
+	a.mu.Lock()
 	delete(a.sources, a.key.ID)
+	a.mu.Unlock()
 	if !a.fresh {
 		return nil
 	}

@@ -25,7 +25,7 @@ type wanted func(id state.ID, r plan.Result) bool
 // targets, and how each stands to each. Confs are read where want says so.
 func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Target, want wanted) *plan.Facts {
 	e.forgetStamps()
-	f := &plan.Facts{Kernels: map[plan.Target]plan.Kernel{}, Results: map[state.Key]plan.Result{}, IndexDue: e.tree.KernelsDue()}
+	f := &plan.Facts{Kernels: map[plan.Target]plan.Kernel{}, Results: map[state.Key]plan.Result{}, IndexDue: e.tree.KernelsDue(), Fetches: e.fetching()}
 	known := map[state.ID]bool{}
 	for _, id := range append(e.tree.Modules("", ""), ids...) {
 		if !known[id] {

@@ -33,7 +33,7 @@ func (e *Engine) Import(ctx context.Context, file string, targets []plan.Target,
 	if err := e.RequireRoot(); err != nil {
 		return err
 	}
-	keys, err := e.trusted(trust)
+	keys, err := e.trustedKeys(trust)
 	if err != nil {
 		return err
 	}
@@ -41,11 +41,11 @@ func (e *Engine) Import(ctx context.Context, file string, targets []plan.Target,
 	if err != nil {
 		return err
 	}
-	return e.take(ctx, b, file, targets)
+	return e.take(ctx, &arrival{Engine: e, bundle: b, from: file}, targets)
 }
 
-// trusted reads the keys that prebuilts must be signed by.
-func (e *Engine) trusted(more []string) ([]dsse.Key, error) {
+// trustedKeys reads the keys that prebuilts must be signed by.
+func (e *Engine) trustedKeys(more []string) ([]dsse.Key, error) {
 	keys, err := dsse.LoadDir(e.trustDir())
 	for _, file := range more {
 		var key dsse.Key
@@ -100,8 +100,8 @@ func bundleFailure(err error) *Failure {
 }
 
 // take installs a bundle, whose signature was verified, for its kernel.
-func (e *Engine) take(ctx context.Context, b *prebuilt.Bundle, from string, targets []plan.Target) error {
-	a := &arrival{Engine: e, bundle: b, from: from}
+func (e *Engine) take(ctx context.Context, a *arrival, targets []plan.Target) error {
+	b := a.bundle
 	unlock, err := e.lockFor(ctx, func() error { return a.check(ctx, targets) })
 	if err != nil {
 		return err

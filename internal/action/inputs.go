@@ -130,9 +130,9 @@ type sourceFacts struct {
 	image bool
 }
 
-// source reads a module's source; once, and not at all if nothing in it has
+// surveyed reads a module's source; once, and not at all if nothing in it has
 // changed since an earlier run.
-func (e *Engine) source(id state.ID) (sourceFacts, error) {
+func (e *Engine) surveyed(id state.ID) (sourceFacts, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if f, ok := e.sources[id]; ok {
@@ -162,7 +162,7 @@ func (e *Engine) source(id state.ID) (sourceFacts, error) {
 
 // sourceDigest returns the digest of a module's source.
 func (e *Engine) sourceDigest(id state.ID) (string, error) {
-	f, err := e.source(id)
+	f, err := e.surveyed(id)
 	return f.digest, err
 }
 
@@ -227,7 +227,7 @@ func (e *Engine) watchesImage(id state.ID, m *conf.Module) bool {
 	if m.PreBuild != "" {
 		return true
 	}
-	f, err := e.source(id)
+	f, err := e.surveyed(id)
 	return err == nil && f.image
 }
 

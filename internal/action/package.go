@@ -123,7 +123,7 @@ func (e *Engine) everyKernel(arch string) (targets, waiting []plan.Target, err e
 		}
 		switch k := e.kernel(t); {
 		case strings.Contains(release, "BOOT"): // installers' kernels, as upstream
-		case k.HasHeaders():
+		case k.HasHeaders() || e.fetching() && k.HasImage(e.Paths):
 			targets = append(targets, t)
 		case k.HasImage(e.Paths):
 			waiting = append(waiting, t)

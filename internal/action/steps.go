@@ -45,6 +45,10 @@ type performance struct {
 	imaging sync.Mutex
 	// weak are what weak-modules(8) is to be told, by the kernel.
 	weak map[string]*install.Weak
+	// tried and from tell of each key which sources of prebuilts had nothing, or which
+	// one had the result.
+	tried map[state.Key][]state.Tried
+	from  map[state.Key]string
 	// accounts is held while an outcome is kept.
 	accounts sync.Mutex
 	// quietHead sends headings to stderr, as the kernel hooks do.

@@ -46,6 +46,8 @@ var optionTable = []Option{
 	{Long: "--with-source", Help: "pack the source into the bundle as well"},
 	{Long: "--sign", Arg: "file", Help: "the key that signs bundles"},
 	{Long: "--trust", Arg: "file", Help: "a public key that bundles may be signed by, besides those in the directory of trusted keys; may be repeated"},
+	{Long: "--to", Arg: "address", Help: "where to put what is built, a registry (oci://) or a directory (file://)"},
+	{Long: "--from", Arg: "address", Help: "a source of prebuilts, in place of those of framework.conf; may be repeated"},
 	{Long: "--bundle", Arg: "file", Help: "make a key that signs bundles, in that file, its public part beside it"},
 	{Long: "--directive", Arg: "name=value", Loose: true, Help: "set a directive of dkms.conf; may be repeated"},
 	{Long: "--dkmstree", Arg: "dir", Loose: true, Dir: true, Help: "the DKMS tree"},

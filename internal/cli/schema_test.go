@@ -76,7 +76,7 @@ func TestSchemasFitTypes(t *testing.T) {
 		"dkms-cache-1.json#/$defs/stats": cacheDocument{}, "dkms-cache-1.json#/$defs/clean": cleanDocument{},
 		"dkms-autoload-1.json": autoloadDocument{}, "dkms-result-1.json": resultDocument{},
 		"dkms-preflight-1.json": preflightDocument{}, "dkms-matrix-1.json": matrixDocument{}, "dkms-explain-1.json": explainDocument{},
-		"dkms-bundle-1.json": prebuilt.Manifest{},
+		"dkms-bundle-1.json":         prebuilt.Manifest{},
 		"common.json#/$defs/finding": finding.Finding{}, "common.json#/$defs/diagnosis": diagnose.Diagnosis{},
 	} {
 		file, _, _ := strings.Cut(ref, "#")

@@ -217,6 +217,24 @@ var verbTable = []Verb{
 		run: importVerb,
 	},
 	{
+		Name: "push", Usage: "<module>/<version> [-k <kernel>]... --to <address> --sign <file>", Help: "put what is built for kernels into a registry or a directory, for others to pull",
+		Options: with(selectOptions, kernelOptions, []string{"--to", "--sign", "--with-source", "--dry-run"}),
+		Codes:   []action.Reason{action.NoModule, action.KeyFailed, action.NotAdded, action.BrokenModule, action.NotBuilt, action.ArchiveFailed, action.BadConf, action.NoPrebuilt},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.Push(ctx, c.id(), c.targets, c.args.to, action.ExportOptions{SignKey: c.args.signKey, WithSource: c.args.has("--with-source")})
+		},
+	},
+	{
+		Name: "pull", Result: true, Usage: "<module>/<version> [-k <kernel>]... [--from <address>]", Help: "install a module for kernels from a source of prebuilts; nothing is built",
+		Options: with(selectOptions, kernelOptions, []string{"--from", "--trust", "--force", "--no-depmod", "--modprobe-on-install", "--dry-run", "--json"}),
+		Codes: []action.Reason{
+			action.NoModule, action.NotRoot, action.KeyFailed, action.NotAdded, action.InstallFailed, action.BadConf, action.Untrusted, action.NoPrebuilt,
+		},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.Pull(ctx, c.id(), c.targets, c.args.from, c.args.trust)
+		},
+	},
+	{
 		Name: "generate_mok", Help: "make the module signing key if there is none",
 		Codes: []action.Reason{action.KeyFailed},
 		run:   func(ctx context.Context, c *command) error { return c.engine.MakeKey(ctx) },

@@ -71,6 +71,9 @@ type Framework struct {
 	// PrebuiltTrust is the directory of the keys that prebuilts must be signed by, "" for
 	// the default.
 	PrebuiltTrust string
+	// PrebuiltCA is a file with the certificates that servers' ones must be issued by, ""
+	// for those of the system.
+	PrebuiltCA string
 	// Vars are all variables after evaluation.
 	Vars Vars
 }
@@ -83,7 +86,7 @@ func frameworkNames() []string {
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
 		"sign_file", "mok_signing_key", "mok_certificate", "mok_ca_certificate", "mok_passphrase_file", "try_sign_modules",
 		"failure_policy", "boot_gate", "initramfs", "module_index", "result_cache", "result_cache_size",
-		"hook_lock_timeout", "prebuilt", "prebuilt_sources", "prebuilt_trust",
+		"hook_lock_timeout", "prebuilt", "prebuilt_sources", "prebuilt_trust", "prebuilt_ca",
 		"confine", "build_time_limit", "build_process_limit", "build_file_limit", "build_memory_limit", "build_disk_reserve",
 	}
 }
@@ -259,7 +262,7 @@ func newFramework(v Vars) Framework {
 		BuildFile:      limit(v, "build_file_limit", DefaultBuildFile),
 		BuildMemory:    limit(v, "build_memory_limit", WholeMemory), BuildReserve: limit(v, "build_disk_reserve", DefaultBuildReserve),
 		DepmodOnly: v.Get("module_index") == "depmod",
-		Prebuilt:   prebuiltMode(v.Get("prebuilt")), PrebuiltSources: strings.Fields(v.Get("prebuilt_sources")), PrebuiltTrust: v.Get("prebuilt_trust"),
+		Prebuilt:   prebuiltMode(v.Get("prebuilt")), PrebuiltSources: strings.Fields(v.Get("prebuilt_sources")), PrebuiltTrust: v.Get("prebuilt_trust"), PrebuiltCA: v.Get("prebuilt_ca"),
 	}
 }
 

@@ -16,7 +16,7 @@ func layerTable() [][]string {
 		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "aside", "copytree", "durable", "memo", "finding", "journald", "dsse"},
 		{"conf", "kernel", "headers", "ko", "abi", "fingerprint", "state", "cache", "mok", "trust"},
 		{"plan", "verify", "doctor", "lint", "diagnose"},
-		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot", "prebuilt"},
+		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot", "prebuilt", "prebuilt/dir", "prebuilt/web", "prebuilt/oci"},
 		{"action"},
 		{"cli"},
 	}
