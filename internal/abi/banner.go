@@ -33,6 +33,17 @@ func (a *Kernel) UTSVersion() string {
 	return ""
 }
 
+// HeaderVersion is UTSVersion as far as the header of a bzImage tells it: that takes no
+// time.
+func (a *Kernel) HeaderVersion() string {
+	for _, path := range a.paths.Images(a.Release) {
+		if head, err := readHead(path); err == nil {
+			return bzVersion(head, a.Release)
+		}
+	}
+	return ""
+}
+
 func readHead(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {

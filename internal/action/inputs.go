@@ -26,13 +26,17 @@ import (
 // stale names what has changed under a result since it was built: its kernel,
 // the compiler, and with deep, which reads all of the source, the source. A
 // result of another program has no record to compare with. Without headers
-// nothing could be built anew, so nothing is stale.
+// nothing could be built anew, so nothing is stale, but for prebuilts once the image
+// is that of another build.
 func (e *Engine) stale(key state.Key, t plan.Target) []string {
-	if !e.kernel(t).HasHeaders() {
-		return nil
-	}
 	r, err := e.tree.Record(key)
 	if err != nil {
+		return nil
+	}
+	if !e.kernel(t).HasHeaders() {
+		if v := e.abi(t).HeaderVersion(); r.Origin == Prebuilt && v != "" && r.Identity.UTSVersion != "" && v != r.Identity.UTSVersion {
+			return []string{"the kernel's version"}
+		}
 		return nil
 	}
 	changed := e.identity(t).Changed(r.Identity, r.WatchesImage)

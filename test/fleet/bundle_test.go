@@ -57,6 +57,17 @@ func TestBundle(t *testing.T) {
 	m.ok("verify")
 	says(t, m.ok("fsck"), "in order")
 
+	// The same release, built again, comes in the place of the kernel.
+	image := m.read("boot/vmlinuz-" + k)
+	m.writeMode("boot/vmlinuz-"+k, bytes.ReplaceAll(image, []byte("#1 SMP"), []byte("#2 SMP")), 0o644)
+	says(t, m.ok("status"), "installed (Stale: changed since it was built: the kernel's version)")
+	says(t, m.ends(11, "autoinstall", "-k", k), "came prebuilt, without its source")
+	says(t, m.ok("status"), "tiny/1.0, "+k+", "+arch+": installed") // it stays
+	m.writeMode("boot/vmlinuz-"+k, image, 0o644)
+	if got := m.ok("status"); strings.Contains(got, "Stale") {
+		t.Error(got)
+	}
+
 	m.ok("remove", "tiny/1.0", "--all")
 	if left := m.MustRun("find", "/var/lib/dkms", "/usr/src", "-mindepth", "1").Stdout; left != "" {
 		t.Errorf("what is left:\n%s", left)

@@ -50,7 +50,7 @@ func TestSources(t *testing.T) {
 	readByOras(t, port, authorities, b.read("var/lib/dkms/tiny/1.0/"+k+"/"+arch+"/module/tiny.ko.xz"))
 
 	// A machine that has never had the module, by its name.
-	says(t, m.ends(42, "pull", "tiny/1.0", "-k", k), "no source of prebuilts is named")
+	says(t, m.ends(42, "pull", "tiny/1.0", "-k", k), "No source of prebuilts is named")
 	says(t, m.ok("pull", "tiny/1.0", "-k", k, "--from", oci), "Installing ")
 	says(t, m.ok("status", "--json"), `"origin": "prebuilt"`, `"source": "`+oci+`"`)
 
@@ -92,7 +92,7 @@ func TestSources(t *testing.T) {
 	m.ok("unbuild", "tiny/1.0", "-k", k)
 	m.MustRun("cp", "/boot/config-"+k, "/var/config")
 	m.MustRun("sh", "-c", "sed -i 's/^CONFIG_HZ=.*/CONFIG_HZ=999/' /boot/config-"+k)
-	says(t, m.ends(42, "pull", "tiny/1.0", "-k", k), "there is no prebuilt of tiny/1.0", "it has none")
+	says(t, m.ends(42, "pull", "tiny/1.0", "-k", k), "There is no prebuilt of tiny/1.0", "it has none")
 	says(t, m.ends(42, "install", "tiny/1.0", "-k", k), "came prebuilt, without its source", https+": it has none; "+oci+": it has none")
 	says(t, m.ok("hook", "image", k), "tiny/1.0") // harmless, and told
 	says(t, m.ok("status"), "tiny/1.0: added")
