@@ -67,6 +67,9 @@ const (
 	NotReproducible
 	NotTrusted
 	NotConfined
+	Untrusted
+	OtherKernel
+	NoPrebuilt
 	FoundWarning
 	FoundError
 	NoLog

@@ -180,7 +180,7 @@ func (e *Engine) serve(ctx context.Context, targets ...plan.Target) error {
 		}
 	}
 	for _, t := range targets {
-		if e.kernel(t).HasHeaders() {
+		if e.kernel(t).HasHeaders() || e.fetching() {
 			with = append(with, t)
 		} else {
 			keep(e.wait(ctx, t, state.WaitingHeaders, strings.Join(e.noHeaders(ctx, t).Hint, " ")))
@@ -331,7 +331,7 @@ func (e *Engine) hookAutoinstaller(ctx context.Context, verb, release string) er
 	if err != nil {
 		return err
 	}
-	if !e.kernel(t).HasHeaders() {
+	if !e.kernel(t).HasHeaders() && !e.fetching() {
 		fmt.Fprintf(e.Out, "Automatic installation of modules for kernel %s was skipped since its headers are missing.\n", t.Kernel)
 		return nil
 	}

@@ -123,7 +123,7 @@ func (e *Engine) everyKernel(arch string) (targets, waiting []plan.Target, err e
 		}
 		switch k := e.kernel(t); {
 		case strings.Contains(release, "BOOT"): // installers' kernels, as upstream
-		case k.HasHeaders():
+		case k.HasHeaders() || e.fetching() && k.HasImage(e.Paths):
 			targets = append(targets, t)
 		case k.HasImage(e.Paths):
 			waiting = append(waiting, t)
@@ -150,13 +150,12 @@ func (e *Engine) registerPackage(ctx context.Context, a packageArgs, t plan.Targ
 	if fi, err := os.Stat(source); err != nil || !fi.IsDir() {
 		return e.requireSound(a.ID)
 	}
-	if to, err := os.Readlink(e.tree.SourceLink(a.ID)); err == nil && to == source && !readable(e.tree.KeptSource(a.ID)) {
+	if to, err := os.Readlink(e.tree.SourceLink(a.ID)); err == nil && to == source && !readable(e.tree.KeptSource(a.ID)) && !readable(e.tree.PrebuiltSource(a.ID)) {
 		return nil
 	}
 	return e.change(func(c *state.Change) error {
 		c.Link(source, e.tree.SourceLink(a.ID))
-		c.Remove(e.tree.KeptSource(a.ID))
-		c.Prune(filepath.Dir(e.tree.KeptSource(a.ID)), e.tree.Dir)
+		e.dropStandIns(c, a.ID, source)
 		return nil
 	})
 }
@@ -368,7 +367,7 @@ func (e *Engine) sweepRetired(name string) error {
 func (e *Engine) forget(c *state.Change, id state.ID) {
 	c.Remove(e.tree.Version(id))
 	c.Prune(e.tree.Module(id.Module), e.tree.Dir)
-	for _, dir := range []string{e.tree.KeptLogs(id), e.tree.KeptSource(id), e.tree.OutcomesDir(id)} {
+	for _, dir := range []string{e.tree.KeptLogs(id), e.tree.KeptSource(id), e.tree.PrebuiltSource(id), e.tree.OutcomesDir(id)} {
 		c.Remove(dir)
 		c.Prune(filepath.Dir(dir), e.tree.Dir)
 	}

@@ -219,6 +219,41 @@ var verbTable = []Verb{
 		Options: packageOptions, Codes: packageCodes, More: fieldHelp, run: packages(pack.Deb, pack.RPM),
 	},
 	{
+		Name: "export", Usage: "<module>/<version> [-k <kernel>]...", Help: "write what is built for kernels into bundles, for machines that can't build it",
+		Options: with(selectOptions, kernelOptions, []string{"--output", "--sign", "--with-source", "--dry-run"}),
+		Codes:   []action.Reason{action.NoModule, action.KeyFailed, action.NotAdded, action.BrokenModule, action.NotBuilt, action.ArchiveFailed, action.BadConf},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.Export(ctx, c.id(), c.targets, action.ExportOptions{Dir: c.args.output, SignKey: c.args.signKey, WithSource: c.args.has("--with-source")})
+		},
+	},
+	{
+		Name: "import", Result: true, Words: true, Kernelless: true, Usage: "<bundle> [-k <kernel>]", Help: "install a module from a bundle, without compiler, headers or source",
+		Options: with(kernelOptions, []string{"--trust", "--force", "--no-depmod", "--modprobe-on-install", "--dry-run", "--json"}),
+		Codes: []action.Reason{
+			action.NotRoot, action.KeyFailed, action.NoArchive, action.InstallFailed, action.BadArchive, action.AlreadyLoaded, action.NotVerified,
+			action.Untrusted, action.OtherKernel, action.Excluded,
+		},
+		run: importVerb,
+	},
+	{
+		Name: "push", Usage: "<module>/<version> [-k <kernel>]... --to <address> --sign <file>", Help: "put what is built for kernels into a registry or a directory, for others to pull",
+		Options: with(selectOptions, kernelOptions, []string{"--to", "--sign", "--with-source", "--dry-run"}),
+		Codes:   []action.Reason{action.NoModule, action.KeyFailed, action.NotAdded, action.BrokenModule, action.NotBuilt, action.ArchiveFailed, action.BadConf, action.NoPrebuilt},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.Push(ctx, c.id(), c.targets, c.args.to, action.ExportOptions{SignKey: c.args.signKey, WithSource: c.args.has("--with-source")})
+		},
+	},
+	{
+		Name: "pull", Result: true, Usage: "<module>/<version> [-k <kernel>]... [--from <address>]", Help: "install a module for kernels from a source of prebuilts; nothing is built",
+		Options: with(selectOptions, kernelOptions, []string{"--from", "--trust", "--force", "--no-depmod", "--modprobe-on-install", "--dry-run", "--json"}),
+		Codes: []action.Reason{
+			action.NoModule, action.NotRoot, action.KeyFailed, action.NotAdded, action.InstallFailed, action.BadConf, action.Untrusted, action.NoPrebuilt,
+		},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.Pull(ctx, c.id(), c.targets, c.args.from, c.args.trust)
+		},
+	},
+	{
 		Name: "generate_mok", Help: "make the module signing key if there is none",
 		Codes: []action.Reason{action.KeyFailed},
 		run:   func(ctx context.Context, c *command) error { return c.engine.MakeKey(ctx) },
@@ -250,8 +285,8 @@ var verbTable = []Verb{
 		run: cacheVerb,
 	},
 	{
-		Name: "key", Words: true, Kernelless: true, Usage: "status|generate|enrol [-k <kernel>]", Help: "tell of the signing key whether the kernel trusts it, make it, or enrol it",
-		Options: with(kernelOptions, []string{"--json", "--dry-run"}), Codes: []action.Reason{action.NotRoot, action.NotWritable, action.KeyFailed, action.BadConf, action.EmptyKernel, action.NotTrusted},
+		Name: "key", Words: true, Kernelless: true, Usage: "status|generate|enrol [-k <kernel>]", Help: "tell of the signing key whether the kernel trusts it, make it, or enrol it; or make a key for bundles",
+		Options: with(kernelOptions, []string{"--bundle", "--json", "--dry-run"}), Codes: []action.Reason{action.NotRoot, action.NotWritable, action.KeyFailed, action.BadConf, action.EmptyKernel, action.NotTrusted},
 		run: keyVerb,
 	},
 	{
