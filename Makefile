@@ -78,10 +78,10 @@ vm: build
 
 # The binary is static, to run in roots of any kind; so are the tests, since some run
 # themselves there. A race in either ends it with code 66. test/bench measures time;
-# test/packages, upgrade, switch, doctor and docs run what is in dist/. The race
+# test/packages, upgrade, switch, ship, doctor and docs run what is in dist/. The race
 # detector takes more memory than TestConfinedLimits lets it have, and speaks without
 # /proc, in TestUnameAnybody.
-RACE ?= $(shell go list ./... | grep -vE '/test/(bench|packages|upgrade|switch|guides|doctor|docs)$$')
+RACE ?= $(shell go list ./... | grep -vE '/test/(bench|packages|upgrade|switch|ship|guides|doctor|docs)$$')
 race: export CGO_ENABLED := 1
 race: export GORACE := halt_on_error=1 exitcode=66
 race: export DKMS_BINARY := $(CURDIR)/bin/race/dkms

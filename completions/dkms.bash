@@ -3,7 +3,7 @@
 #
 # A test compares the lists of options with those of the program.
 
-_dkms_actions="add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hub hook"
+_dkms_actions="add build install uninstall unbuild remove status list verify ready explain preflight matrix doctor fsck lint log config autoinstall match mktarball ldtarball init mkdeb mkrpm mkpackages export import push pull generate_mok kernel_preinst kernel_postinst kernel_prerm autoload cache key metrics hub hook"
 
 # The options that an action has besides those of every action.
 _dkms_options() {
@@ -26,12 +26,20 @@ _dkms_options() {
     fsck) echo "--repair --dry-run --json" ;;
     lint) echo "--json" ;;
     cache) echo "--json" ;;
-    key) echo "-k --kernelver -a --arch --dry-run --json" ;;
+    key) echo "-k --kernelver -a --arch --bundle --dry-run --json" ;;
     config) echo "-m --module -v -k --kernelver -a --arch -c --config --kernelsourcedir --directive --json" ;;
     autoinstall) echo "-m --module -v -k --kernelver -a --arch --force --config --kernelsourcedir --directive --no-depmod --modprobe-on-install --symlink-modules -j --dry-run --json" ;;
     match) echo "-m --module -v -k --kernelver -a --arch --force -c --config --kernelsourcedir --templatekernel --directive --no-depmod -j --dry-run --json" ;;
     mktarball) echo "-m --module -v -k --kernelver -a --arch --all -c --archive --binaries-only --source-only --dry-run" ;;
     ldtarball) echo "-k --kernelver -a --arch --force --archive --dry-run --json" ;;
+    init) echo "-m --module -v --dry-run --json" ;;
+    mkdeb) echo "-m --module -v -k --kernelver -a --arch --binary --field --output --directive -j --dry-run --json" ;;
+    mkrpm) echo "-m --module -v -k --kernelver -a --arch --binary --field --output --directive -j --dry-run --json" ;;
+    mkpackages) echo "-m --module -v -k --kernelver -a --arch --binary --field --output --directive -j --dry-run --json" ;;
+    export) echo "-m --module -v -k --kernelver -a --arch --output --sign --with-source --dry-run" ;;
+    import) echo "-k --kernelver -a --arch --trust --force --no-depmod --modprobe-on-install --dry-run --json" ;;
+    push) echo "-m --module -v -k --kernelver -a --arch --to --sign --with-source --dry-run" ;;
+    pull) echo "-m --module -v -k --kernelver -a --arch --from --trust --force --no-depmod --modprobe-on-install --dry-run --json" ;;
     generate_mok) echo "" ;;
     kernel_preinst) echo "-k --kernelver -a --arch" ;;
     kernel_postinst) echo "-k --kernelver -a --arch" ;;
@@ -85,7 +93,7 @@ _dkms_reply() {
 }
 
 # What comes behind hook and autoload.
-_dkms_hooks="image headers verdict preinst prerm package autoinstaller kernel-install pacman boot"
+_dkms_hooks="image headers verdict preinst prerm package replaced autoinstaller kernel-install pacman boot"
 _dkms_switches="on off status"
 
 _dkms() {
@@ -109,8 +117,8 @@ _dkms() {
     -m | --module) _dkms_reply "$(_dkms_modules "$tree" names)"; return ;;
     -v) _dkms_reply "$(_dkms_modules "$tree" versions "$module")"; return ;;
     -k | --kernelver | --templatekernel | --kernels) _dkms_reply "$(_dkms_kernels "$modules")"; return ;;
-    -a | --arch | -j | --directive) return ;;
-    -c | --config | --archive | --html) compopt -o default 2>/dev/null; return ;;
+    -a | --arch | -j | --directive | --field) return ;;
+    -c | --config | --archive | --html | --output) compopt -o default 2>/dev/null; return ;;
     --dkmstree | --sourcetree | --installtree | --kernelsourcedir | --root)
       compopt -o dirnames 2>/dev/null
       return
@@ -127,7 +135,9 @@ _dkms() {
     return
   fi
   case $action in
-    ldtarball) compopt -o default 2>/dev/null ;;
+    init) compopt -o dirnames 2>/dev/null ;;
+    mkdeb | mkrpm | mkpackages) _dkms_reply "$(_dkms_modules "$tree" pairs; _dkms_sources "$sources")"; compopt -o default 2>/dev/null ;;
+    ldtarball | import) compopt -o default 2>/dev/null ;;
     add) _dkms_reply "$(_dkms_sources "$sources")"; compopt -o default 2>/dev/null ;;
     build | install | config | log) _dkms_reply "$(_dkms_modules "$tree" pairs; _dkms_sources "$sources")"; compopt -o default 2>/dev/null ;;
     match) _dkms_reply "$(_dkms_modules "$tree" names)" ;;

@@ -10,8 +10,8 @@ packages=(
 )
 if [ "${1:-all}" != demo ]; then
   packages+=(
-    perl gzip cpio openssl busybox-static bzip2 lz4 qemu-system-x86 ovmf debootstrap dpkg-dev scdoc shellcheck git util-linux strace patchelf rpm
-    softhsm2 chromium fonts-dejavu-core libengine-pkcs11-openssl mokutil
+    perl gzip cpio openssl busybox-static bzip2 lz4 qemu-system-x86 ovmf debootstrap dpkg-dev scdoc shellcheck git util-linux strace patchelf rpm lintian rpmlint
+    softhsm2 chromium fonts-dejavu-core libengine-pkcs11-openssl mokutil nginx-light docker-registry
   )
 fi
 

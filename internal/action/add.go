@@ -85,7 +85,7 @@ func (e *Engine) addStep(ctx context.Context, id state.ID, t plan.Target, out, e
 			return err
 		}
 	}
-	if e.tree.Condition(id) == state.Added && e.arrived != id && !e.standIn(id) {
+	if e.tree.Condition(id) == state.Added && e.arrived != id && !e.standIn(id) && !e.tree.OnlyPrebuilt(id) {
 		return failf(AlreadyAdded, "%s is in the DKMS tree already", id).
 			hint("To add it anew: dkms remove %s --all, then add it again.", id)
 	}
@@ -148,9 +148,19 @@ func (e *Engine) registration(c *state.Change, id state.ID, source string) error
 		c.Remove(link)
 	}
 	c.Link(source, link)
-	c.Remove(e.tree.KeptSource(id)) // of which fsck may have made one
-	c.Prune(filepath.Dir(e.tree.KeptSource(id)), e.tree.Dir)
+	e.dropStandIns(c, id, source)
 	return nil
+}
+
+// dropStandIns makes a change remove what stood for a module's source until now: one that
+// fsck has made, or what came with a prebuilt.
+func (e *Engine) dropStandIns(c *state.Change, id state.ID, source string) {
+	for _, dir := range []string{e.tree.KeptSource(id), e.tree.PrebuiltSource(id)} {
+		if dir != source {
+			c.Remove(dir)
+			c.Prune(filepath.Dir(dir), e.tree.Dir)
+		}
+	}
 }
 
 // importSource copies a source directory into the source tree. A directory

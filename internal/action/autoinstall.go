@@ -349,7 +349,7 @@ func (e *Engine) Match(ctx context.Context, template string, t plan.Target, name
 }
 
 func (e *Engine) match(ctx context.Context, ids []state.ID, t plan.Target) error {
-	if !e.kernel(t).HasHeaders() {
+	if !e.kernel(t).HasHeaders() && !e.fetching() {
 		return e.noHeaders(ctx, t)
 	}
 	unlock, err := e.lock(ctx)

@@ -25,6 +25,7 @@ import (
 // Build builds a module for each target, side by side where the machine has
 // the cores. After: a result for each target that didn't fail.
 func (e *Engine) Build(ctx context.Context, sel Selection, targets []plan.Target) error {
+	e.compiles = true
 	return e.forEach(ctx, sel, targets, "build", plan.BuildAll)
 }
 
@@ -89,7 +90,7 @@ func distinct(targets []plan.Target) []plan.Target {
 // prepareStep finds out whether and how objects for a kernel are signed; what
 // it finds is shown once per kernel.
 func (w *performance) prepareStep(ctx context.Context, t plan.Target, out, errw io.Writer) error {
-	if w.trial != nil {
+	if w.trial != nil || !w.kernel(t).HasHeaders() { // prebuilts are signed already
 		return nil
 	}
 	w.keys.Lock() // two kernels must not both make the key
@@ -151,6 +152,11 @@ func (w *performance) buildStep(ctx context.Context, s plan.Step, line *report.L
 	}
 	if w.CheckReproducible {
 		return w.checkStep(ctx, s, t, w.job(s, t, m, out, errw))
+	}
+	if done, err := w.fetchStep(ctx, s, t, out); done {
+		return err
+	} else if err != nil {
+		return errors.Join(err, w.forgo(s.Key.ID, w.uses()))
 	}
 	r := w.reusable(ctx, s, t, m, errw)
 	if r != nil && !w.Force && r.restore(ctx, out, errw) {
@@ -233,6 +239,7 @@ func (w *performance) job(s plan.Step, t plan.Target, m *conf.Module, out, errw 
 func (w *performance) inputDigests(key state.Key, m *conf.Module) state.Record {
 	r := state.Record{Settings: w.settingsDigest(m, key.ID), WatchesImage: w.watchesImage(key.ID, m)}
 	r.Identity = w.identity(plan.Target{Kernel: key.Kernel, Arch: key.Arch})
+	r.Tried, _ = w.sought(key)
 	r.Source, _ = w.sourceDigest(key.ID) // prepare tells what can't be read
 	return r
 }

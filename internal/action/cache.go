@@ -113,7 +113,7 @@ func (w *performance) resultKey(ctx context.Context, key state.Key, t plan.Targe
 	k := w.kernel(t)
 	in := resultInputs{
 		Format: cache.Format, Record: state.RecordFormat, Tool: w.Version, Key: key,
-		Source: source, Settings: w.settingsDigest(m, key.ID), Vars: w.vars(key, k), Identity: w.identity(t),
+		Source: source, Settings: w.objectDigest(m, key.ID), Vars: w.vars(key, k), Identity: w.identity(t),
 		Toolchain: k.Toolchain(func(name string) (string, error) { return run.LookPath(name, w.Environ) }),
 		Environ:   telling(append(w.compileEnv(key, m, k), more...)),
 	}

@@ -184,7 +184,7 @@ func TestPolicyIsNoInput(t *testing.T) {
 		e := m.engine()
 		c, err := e.load(context.Background(), id, k1, conf.Auto, &m.errw)
 		m.must(err)
-		return e.settingsDigest(c, id)
+		return e.objectDigest(c, id)
 	}
 	plain := digest("")
 	if digest("FAILURE_POLICY=required\n") != plain {

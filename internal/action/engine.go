@@ -91,9 +91,17 @@ type Engine struct {
 	// the initramfs itself afterwards.
 	hooked, kernelHook, deep, remember, ownInitramfs bool
 
+	// retires says that what is removed is about to be replaced.
+	retires bool
+
 	// arrived is a module that was registered together with what an archive held;
 	// the rest of adding it is still to be done.
 	arrived state.ID
+
+	// compiles says that a build is wanted for its own sake: no source of prebuilts is
+	// asked. down are the sources that don't answer, and why.
+	compiles bool
+	down     map[string]string
 
 	// trial is set where builds are tried aside.
 	trial *trial
@@ -468,28 +476,4 @@ func confFailure(err error) *Failure {
 		return fail(BadConf, err).hint("dkms.conf(5) describes every directive.")
 	}
 	return fail(BadConf, err)
-}
-
-// kernelFacts returns what a conf's exclusions are checked against.
-func (e *Engine) kernelFacts(t plan.Target) conf.Facts {
-	k := e.kernel(t)
-	f := conf.Facts{Release: t.Kernel, Arch: t.Arch, ConfigFile: k.ConfigFile}
-	if fi, err := os.Stat(k.ConfigFile); err == nil && fi.Mode().IsRegular() {
-		f.Config = func(symbol string) (string, bool) { v, ok := e.config(t)[symbol]; return v, ok }
-	}
-	return f
-}
-
-// config returns a kernel's configuration, which is read once, when a symbol is
-// asked for: few confs do.
-func (e *Engine) config(t plan.Target) kernel.Config {
-	k := e.kernel(t)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	c, ok := e.configs[t]
-	if !ok {
-		c, _ = k.Config()
-		e.configs[t] = c
-	}
-	return c
 }

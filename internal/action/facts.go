@@ -25,7 +25,7 @@ type wanted func(id state.ID, r plan.Result) bool
 // targets, and how each stands to each. Confs are read where want says so.
 func (e *Engine) facts(ctx context.Context, ids []state.ID, targets []plan.Target, want wanted) *plan.Facts {
 	e.forgetStamps()
-	f := &plan.Facts{Kernels: map[plan.Target]plan.Kernel{}, Results: map[state.Key]plan.Result{}, IndexDue: e.tree.KernelsDue()}
+	f := &plan.Facts{Kernels: map[plan.Target]plan.Kernel{}, Results: map[state.Key]plan.Result{}, IndexDue: e.tree.KernelsDue(), Fetches: e.fetching()}
 	known := map[state.ID]bool{}
 	for _, id := range append(e.tree.Modules("", ""), ids...) {
 		if !known[id] {
@@ -131,6 +131,9 @@ func (e *Engine) recorded(key state.Key, depends []string) map[string]string {
 // bare reports whether a module's source has a dkms.conf and nothing to build
 // from.
 func (e *Engine) bare(id state.ID) bool {
+	if e.tree.OnlyPrebuilt(id) {
+		return true
+	}
 	dir := e.tree.SourceLink(id)
 	if e.tree.Condition(id) == state.Absent {
 		dir = e.tree.Source(id)

@@ -49,6 +49,7 @@ const (
 	AlreadyLoaded
 	NotSourceTree
 	NoPlace
+	BadPackage
 	RPMFailed
 	MakeFailed
 	AutoinstallFailed
@@ -66,6 +67,9 @@ const (
 	NotReproducible
 	NotTrusted
 	NotConfined
+	Untrusted
+	OtherKernel
+	NoPrebuilt
 	FoundWarning
 	FoundError
 	NoLog

@@ -26,6 +26,7 @@ func HookNames() [][2]string {
 		{"preinst", "a kernel is about to be replaced"},
 		{"prerm", "a kernel is about to be removed"},
 		{"package", "a package with a module was configured: name, version, archive directory, arch, old version"},
+		{"replaced", "a package with a module is about to be replaced: name, version"},
 		{"autoinstaller", "start [<kernel>]: as upstream's dkms_autoinstaller"},
 		{"kernel-install", "add|remove <kernel>: as a plugin of kernel-install(8)"},
 		{"pacman", "install|remove, with paths on the standard input"},
@@ -75,6 +76,8 @@ func (e *Engine) hook(ctx context.Context, name string, args []string, in io.Rea
 		return e.harmless(e.hookRemove(ctx, arg(0)))
 	case "package":
 		return e.hookPackage(ctx, packageArgs{state.ID{Module: arg(0), Version: arg(1)}, arg(2), arg(3)})
+	case "replaced":
+		return e.hookReplaced(ctx, state.ID{Module: arg(0), Version: arg(1)})
 	case "autoinstaller":
 		return e.hookAutoinstaller(ctx, arg(0), arg(1))
 	case "kernel-install":
@@ -177,7 +180,7 @@ func (e *Engine) serve(ctx context.Context, targets ...plan.Target) error {
 		}
 	}
 	for _, t := range targets {
-		if e.kernel(t).HasHeaders() {
+		if e.kernel(t).HasHeaders() || e.fetching() {
 			with = append(with, t)
 		} else {
 			keep(e.wait(ctx, t, state.WaitingHeaders, strings.Join(e.noHeaders(ctx, t).Hint, " ")))
@@ -328,7 +331,7 @@ func (e *Engine) hookAutoinstaller(ctx context.Context, verb, release string) er
 	if err != nil {
 		return err
 	}
-	if !e.kernel(t).HasHeaders() {
+	if !e.kernel(t).HasHeaders() && !e.fetching() {
 		fmt.Fprintf(e.Out, "Automatic installation of modules for kernel %s was skipped since its headers are missing.\n", t.Kernel)
 		return nil
 	}

@@ -27,13 +27,17 @@ import (
 // stale names what has changed under a result since it was built: its kernel,
 // the compiler, and with deep, which reads all of the source, the source. A
 // result of another program has no record to compare with. Without headers
-// nothing could be built anew, so nothing is stale.
+// nothing could be built anew, so nothing is stale, but for prebuilts once the image
+// is that of another build.
 func (e *Engine) stale(key state.Key, t plan.Target) []string {
-	if !e.kernel(t).HasHeaders() {
-		return nil
-	}
 	r, err := e.tree.Record(key)
 	if err != nil {
+		return nil
+	}
+	if !e.kernel(t).HasHeaders() {
+		if v := e.abi(t).HeaderVersion(); r.Origin == Prebuilt && v != "" && r.Identity.UTSVersion != "" && v != r.Identity.UTSVersion {
+			return []string{"the kernel's version"}
+		}
 		return nil
 	}
 	changed := e.identity(t).Changed(r.Identity, r.WatchesImage)
@@ -131,13 +135,17 @@ type sourceFacts struct {
 	image bool
 }
 
-// source reads a module's source; once, and not at all if nothing in it has
+// surveyed reads a module's source; once, and not at all if nothing in it has
 // changed since an earlier run.
-func (e *Engine) source(id state.ID) (sourceFacts, error) {
+func (e *Engine) surveyed(id state.ID) (sourceFacts, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if f, ok := e.sources[id]; ok {
 		return f, nil
+	}
+	if e.tree.OnlyPrebuilt(id) {
+		digest, err := readPrebuiltFacts(e.tree, id)
+		return sourceFacts{digest: digest}, err
 	}
 	text, err := e.memory().Tree("source", e.tree.SourceLink(id), func(dir string) (string, error) {
 		image := ""
@@ -159,18 +167,27 @@ func (e *Engine) source(id state.ID) (sourceFacts, error) {
 
 // sourceDigest returns the digest of a module's source.
 func (e *Engine) sourceDigest(id state.ID) (string, error) {
-	f, err := e.source(id)
+	f, err := e.surveyed(id)
 	return f.digest, err
 }
 
 // settingsDigest returns the digest of a module's evaluated conf and of what the
 // administrator lays over its source.
 func (e *Engine) settingsDigest(m *conf.Module, id state.ID) string {
-	h := sha256.New()
+	return e.digestOf(m, id, m.Vars)
+}
+
+// objectDigest is settingsDigest of what can make other objects.
+func (e *Engine) objectDigest(m *conf.Module, id state.ID) string {
 	vars := maps.Clone(m.Vars)
 	for _, name := range conf.Apart() {
 		delete(vars, name)
 	}
+	return e.digestOf(m, id, vars)
+}
+
+func (e *Engine) digestOf(m *conf.Module, id state.ID, vars conf.Vars) string {
+	h := sha256.New()
 	text, _ := json.Marshal(vars) // maps are written in the order of their keys
 	h.Write(text)
 	fmt.Fprintf(h, "%q", m.Env)
@@ -228,7 +245,7 @@ func (e *Engine) watchesImage(id state.ID, m *conf.Module) bool {
 	if m.PreBuild != "" {
 		return true
 	}
-	f, err := e.source(id)
+	f, err := e.surveyed(id)
 	return err == nil && f.image
 }
 

@@ -94,6 +94,8 @@ func (e *Engine) ground(t plan.Target) memo.Digest {
 	words := []string{factsVersion, e.tree.Dir, k.Tree, k.SourceDir, k.ConfigFile, e.installDir("/a"), e.installDir("/b")}
 	if k.HasHeaders() {
 		words = append(words, fmt.Sprintf("%q", e.identity(t)))
+	} else {
+		words = append(words, e.abi(t).HeaderVersion())
 	}
 	var sum memo.Sum
 	for _, w := range words {

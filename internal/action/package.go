@@ -123,7 +123,7 @@ func (e *Engine) everyKernel(arch string) (targets, waiting []plan.Target, err e
 		}
 		switch k := e.kernel(t); {
 		case strings.Contains(release, "BOOT"): // installers' kernels, as upstream
-		case k.HasHeaders():
+		case k.HasHeaders() || e.fetching() && k.HasImage(e.Paths):
 			targets = append(targets, t)
 		case k.HasImage(e.Paths):
 			waiting = append(waiting, t)
@@ -150,13 +150,12 @@ func (e *Engine) registerPackage(ctx context.Context, a packageArgs, t plan.Targ
 	if fi, err := os.Stat(source); err != nil || !fi.IsDir() {
 		return e.requireSound(a.ID)
 	}
-	if to, err := os.Readlink(e.tree.SourceLink(a.ID)); err == nil && to == source && !readable(e.tree.KeptSource(a.ID)) {
+	if to, err := os.Readlink(e.tree.SourceLink(a.ID)); err == nil && to == source && !readable(e.tree.KeptSource(a.ID)) && !readable(e.tree.PrebuiltSource(a.ID)) {
 		return nil
 	}
 	return e.change(func(c *state.Change) error {
 		c.Link(source, e.tree.SourceLink(a.ID))
-		c.Remove(e.tree.KeptSource(a.ID))
-		c.Prune(filepath.Dir(e.tree.KeptSource(a.ID)), e.tree.Dir)
+		e.dropStandIns(c, a.ID, source)
 		return nil
 	})
 }
@@ -253,6 +252,21 @@ func (e *Engine) dependents(ctx context.Context, id state.ID, targets []plan.Tar
 		// What fails is kept, and shown by its own hook.
 		e.autoinstall(ctx, []plan.Target{t}, o.Key().ID)
 	}
+}
+
+// hookReplaced is called before a package with a module makes room for another one of
+// its name. After: the module stays installed where it is, until the hook "package" of
+// what comes next has found that its successor works; one that is installed nowhere is
+// gone. A module that was never registered is no error.
+func (e *Engine) hookReplaced(ctx context.Context, id state.ID) error {
+	if err := requireID(id, "hook replaced"); err != nil {
+		return err
+	}
+	if e.condition(id) != state.Added { // a broken one has nothing that could be kept
+		return nil
+	}
+	e.retires = true
+	return e.Back(ctx, id, nil, true, plan.ToNothing)
 }
 
 // retire keeps a module whose package is being replaced: its source, which the
@@ -353,7 +367,7 @@ func (e *Engine) sweepRetired(name string) error {
 func (e *Engine) forget(c *state.Change, id state.ID) {
 	c.Remove(e.tree.Version(id))
 	c.Prune(e.tree.Module(id.Module), e.tree.Dir)
-	for _, dir := range []string{e.tree.KeptLogs(id), e.tree.KeptSource(id), e.tree.OutcomesDir(id)} {
+	for _, dir := range []string{e.tree.KeptLogs(id), e.tree.KeptSource(id), e.tree.PrebuiltSource(id), e.tree.OutcomesDir(id)} {
 		c.Remove(dir)
 		c.Prune(filepath.Dir(dir), e.tree.Dir)
 	}

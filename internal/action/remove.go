@@ -36,7 +36,7 @@ func (e *Engine) Back(ctx context.Context, id state.ID, targets []plan.Target, a
 	if all {
 		targets = e.allTargets(id)
 	}
-	replacing := d == plan.ToNothing && all && !e.DryRun && e.replacing()
+	replacing := d == plan.ToNothing && all && !e.DryRun && (e.retires || e.replacing())
 	if replacing && len(targets) > 0 {
 		return e.retire(id)
 	}

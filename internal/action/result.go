@@ -82,6 +82,7 @@ func (w *performance) recordStep(s plan.Step, err error) {
 		r.Took = w.took[s.N-1]
 	}
 	if s.Kind == plan.Build && (r.Ending == Done || r.Ending == Failed) {
+		r.Why = w.fetchedFrom(s.Key)
 		r.Log = w.logOf(s.Key)
 	}
 	w.record(r)

@@ -45,6 +45,10 @@ type performance struct {
 	imaging sync.Mutex
 	// weak are what weak-modules(8) is to be told, by the kernel.
 	weak map[string]*install.Weak
+	// tried and from tell of each key which sources of prebuilts had nothing, or which
+	// one had the result.
+	tried map[state.Key][]state.Tried
+	from  map[state.Key]string
 	// accounts is held while an outcome is kept.
 	accounts sync.Mutex
 	// quietHead sends headings to stderr, as the kernel hooks do.
@@ -322,6 +326,9 @@ func (w *performance) refuse(ctx context.Context, s plan.Step) error {
 		return failf(Excluded, "%s is not meant for kernel %s (%s): %s", id, k, s.Key.Arch, r.Applies.Reason).
 			hint("Its dkms.conf has BUILD_EXCLUSIVE directives which no object meets; nothing was built.")
 	case plan.NoSource:
+		if w.tree.OnlyPrebuilt(id) {
+			return w.noPrebuilt(s.Key)
+		}
 		return failf(NoSource, "%s has a dkms.conf but no source to build from in %s", id, w.tree.SourceLink(id))
 	case plan.MissingDepends:
 		return w.missingDepends(s.Key, s.Detail)
@@ -329,6 +336,12 @@ func (w *performance) refuse(ctx context.Context, s plan.Step) error {
 		return w.noHeaders(ctx, plan.Target{Kernel: k, Arch: s.Key.Arch})
 	}
 	return failf(Internal, "%s was refused: %v", id, s.Detail)
+}
+
+// noPrebuilt is the failure of a module without source for which there is no prebuilt.
+func (e *Engine) noPrebuilt(k state.Key) *Failure {
+	return failf(NoPrebuilt, "%s came prebuilt, without its source, and there is no prebuilt of it for kernel %s", k.ID, k.Kernel).
+		hint("Import one: dkms import <bundle>. Or name a place that has some: prebuilt_sources in framework.conf.")
 }
 
 func (e *Engine) missingDepends(k state.Key, missing []string) *Failure {

@@ -17,12 +17,14 @@ type args struct {
 	module, version                  string
 	kernels, arches                  []string
 	kernelTree                       string
-	directives                       []string
+	directives, fields               []string
 	conf, kconfig, ksource, template string
 	archive, sourceDir               string
 	dkmsTree, sourceTree, insTree    string
 	root, jobs, output               string
 	kernelList, html, ca, name       string
+	signKey, keyFile, to             string
+	trust, from                      []string
 	set                              map[string]bool
 	old                              []string
 	odd                              []string
@@ -109,7 +111,7 @@ func (a *args) option(o Option, value string) {
 		"-v": &a.version, "-c": &a.conf, "--config": &a.kconfig, "--kernelsourcedir": &a.ksource,
 		"--templatekernel": &a.template, "--archive": &a.archive, "--dkmstree": &a.dkmsTree,
 		"--sourcetree": &a.sourceTree, "--installtree": &a.insTree, "--root": &a.root, "-j": &a.jobs, "--output": &a.output,
-		"--kernels": &a.kernelList, "--html": &a.html, "--ca": &a.ca, "--name": &a.name,
+		"--kernels": &a.kernelList, "--html": &a.html, "--ca": &a.ca, "--name": &a.name, "--sign": &a.signKey, "--to": &a.to, "--bundle": &a.keyFile,
 	}
 	name := o.Name()
 	if !o.Old {
@@ -127,8 +129,14 @@ func (a *args) option(o Option, value string) {
 		a.kernel(value)
 	case name == "--arch":
 		a.arches = append(a.arches, value)
+	case name == "--trust":
+		a.trust = append(a.trust, value)
+	case name == "--from":
+		a.from = append(a.from, value)
 	case name == "--directive":
 		a.directives = append(a.directives, value)
+	case name == "--field":
+		a.fields = append(a.fields, value)
 	case name == "--help" || name == "--version":
 		a.stop = name
 	default:

@@ -73,6 +73,9 @@ func keyVerb(ctx context.Context, c *command) error {
 		}
 		return keyStatus(ctx, c, release)
 	case "generate":
+		if c.args.set["--bundle"] {
+			return c.engine.MakeBundleKey(c.args.keyFile)
+		}
 		if err := c.engine.MakeKey(ctx); err != nil {
 			return err
 		}

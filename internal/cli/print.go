@@ -27,7 +27,7 @@ func status(ctx context.Context, c *command) error {
 	}
 	var outcomes []state.Outcome
 	for _, f := range filters {
-		for row := range c.engine.Standings(ctx, f, false) {
+		for row := range c.engine.Standings(ctx, f, c.args.has("--verbose")) {
 			if err := c.statusRow(out, row); err != nil {
 				return fmt.Errorf("writing the list: %w", err)
 			}
@@ -68,6 +68,9 @@ func (c *command) filters() []action.Filter {
 // statusRow prints one row, and what is to be said of a broken module in its place.
 func (c *command) statusRow(out *bufio.Writer, row action.Standing) error {
 	statusLine(out, row)
+	if origin := originOf(row.Record); c.args.has("--verbose") && origin != "" {
+		out.WriteString("\n  " + origin)
+	}
 	if row.State != action.StateBroken && row.Damage == "" && row.Lacks == "" {
 		return out.WriteByte('\n') // has the error of any write before
 	}
@@ -124,6 +127,22 @@ func statusLine(out *bufio.Writer, s action.Standing) {
 	}
 }
 
+// originOf tells where a result came from, and which sources of prebuilts were asked
+// before; "" for one without a record.
+func originOf(r state.Record) string {
+	if r.Origin == "" {
+		return ""
+	}
+	text := "origin: " + r.Origin
+	if p := r.Prebuilt; p != nil {
+		text += ", from " + p.Source + ", signed by " + p.TrustedBy
+	}
+	for _, t := range r.Tried {
+		text += "\n  asked before: " + t.Source + ": " + t.Outcome
+	}
+	return text
+}
+
 // StatusSchema names the form of `status --json`. Fields may be added to it;
 // any other change makes a new number. See docs/json.md.
 const StatusSchema = "dkms-status/1"
@@ -141,6 +160,8 @@ type statusItem struct {
 	Lacks     string              `json:"lost_from,omitempty"`
 	Lost      bool                `json:"source_lost,omitempty"`
 	Origin    string              `json:"origin,omitempty"`
+	Prebuilt  *state.Prebuilt     `json:"prebuilt,omitempty"`
+	Tried     []state.Tried       `json:"tried,omitempty"`
 	Built     string              `json:"built_at,omitempty"`
 	Signed    *bool               `json:"signed,omitempty"`
 	Unsigned  string              `json:"unsigned,omitempty"`
@@ -218,7 +239,7 @@ func itemOf(s action.Standing) statusItem {
 	}
 	if s.Record.Format != 0 {
 		item.Origin, item.Signed, item.Objects = s.Record.Origin, &s.Record.Signed, s.Record.Objects
-		item.Unsigned = s.Record.Unsigned
+		item.Unsigned, item.Prebuilt, item.Tried = s.Record.Unsigned, s.Record.Prebuilt, s.Record.Tried
 		item.Built = s.Record.Built.Format("2006-01-02T15:04:05Z07:00")
 	}
 	return item

@@ -15,6 +15,7 @@ import (
 
 	"dkms-go/internal/diagnose"
 	"dkms-go/internal/finding"
+	"dkms-go/internal/prebuilt"
 	"dkms-go/internal/state"
 )
 
@@ -73,8 +74,10 @@ func TestSchemasFitTypes(t *testing.T) {
 		"dkms-ready-1.json": readyDocument{}, "dkms-doctor-1.json": doctorDocument{}, "dkms-fsck-1.json": fsckDocument{},
 		"dkms-lint-1.json": lintDocument{}, "dkms-log-1.json": logDocument{}, "dkms-key-1.json": keyDocument{},
 		"dkms-cache-1.json#/$defs/stats": cacheDocument{}, "dkms-cache-1.json#/$defs/clean": cleanDocument{},
+		"dkms-packages-1.json": packagesDocument{}, "dkms-init-1.json": initDocument{},
 		"dkms-autoload-1.json": autoloadDocument{}, "dkms-result-1.json": resultDocument{},
 		"dkms-preflight-1.json": preflightDocument{}, "dkms-matrix-1.json": matrixDocument{}, "dkms-explain-1.json": explainDocument{},
+		"dkms-bundle-1.json":         prebuilt.Manifest{},
 		"common.json#/$defs/finding": finding.Finding{}, "common.json#/$defs/diagnosis": diagnose.Diagnosis{},
 	} {
 		file, _, _ := strings.Cut(ref, "#")

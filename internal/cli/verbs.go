@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"dkms-go/internal/action"
+	"dkms-go/internal/pack"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/state"
 )
@@ -42,9 +43,10 @@ type Verb struct {
 var commonOptions = []string{"--root", "--dkmstree", "--sourcetree", "--installtree", "--verbose", "--quiet", "--debug", "--help", "--version"}
 
 var (
-	selectOptions = []string{"--module", "-v"}
-	kernelOptions = []string{"--kernelver", "--arch"}
-	buildOptions  = []string{"-c", "--config", "--kernelsourcedir", "--directive", "-j", "--force", "--dry-run", "--json"}
+	selectOptions  = []string{"--module", "-v"}
+	kernelOptions  = []string{"--kernelver", "--arch"}
+	packageOptions = with(selectOptions, kernelOptions, []string{"--binary", "--field", "--output", "--directive", "-j", "--dry-run", "--json"})
+	buildOptions   = []string{"-c", "--config", "--kernelsourcedir", "--directive", "-j", "--force", "--dry-run", "--json"}
 )
 
 func with[T any](lists ...[]T) []T {
@@ -200,6 +202,58 @@ var verbTable = []Verb{
 		},
 	},
 	{
+		Name: "init", Words: true, Kernelless: true, Usage: "[<directory>]", Help: "write a dkms.conf to begin with, and dkms.mk, for a module's source; what is there stays",
+		Options: with(selectOptions, []string{"--dry-run", "--json"}), Codes: []action.Reason{action.NotSourceTree, action.NotWritable, action.NoSource},
+		run: initVerb,
+	},
+	{
+		Name: "mkdeb", Words: true, Kernelless: true, Usage: "[<directory> | <module>/<version>] [--binary -k <kernel>]", Help: "make a Debian package of a module's source, or of what is built for a kernel",
+		Options: packageOptions, Codes: packageCodes, More: fieldHelp, run: packages(pack.Deb),
+	},
+	{
+		Name: "mkrpm", Words: true, Kernelless: true, Usage: "[<directory> | <module>/<version>] [--binary -k <kernel>]", Help: "make an rpm package of a module's source, or of what is built for a kernel",
+		Options: packageOptions, Codes: packageCodes, More: fieldHelp, run: packages(pack.RPM),
+	},
+	{
+		Name: "mkpackages", Words: true, Kernelless: true, Usage: "[<directory> | <module>/<version>] [--binary -k <kernel>]", Help: "make both packages",
+		Options: packageOptions, Codes: packageCodes, More: fieldHelp, run: packages(pack.Deb, pack.RPM),
+	},
+	{
+		Name: "export", Usage: "<module>/<version> [-k <kernel>]...", Help: "write what is built for kernels into bundles, for machines that can't build it",
+		Options: with(selectOptions, kernelOptions, []string{"--output", "--sign", "--with-source", "--dry-run"}),
+		Codes:   []action.Reason{action.NoModule, action.KeyFailed, action.NotAdded, action.BrokenModule, action.NotBuilt, action.ArchiveFailed, action.BadConf},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.Export(ctx, c.id(), c.targets, action.ExportOptions{Dir: c.args.output, SignKey: c.args.signKey, WithSource: c.args.has("--with-source")})
+		},
+	},
+	{
+		Name: "import", Result: true, Words: true, Kernelless: true, Usage: "<bundle> [-k <kernel>]", Help: "install a module from a bundle, without compiler, headers or source",
+		Options: with(kernelOptions, []string{"--trust", "--force", "--no-depmod", "--modprobe-on-install", "--dry-run", "--json"}),
+		Codes: []action.Reason{
+			action.NotRoot, action.KeyFailed, action.NoArchive, action.InstallFailed, action.BadArchive, action.AlreadyLoaded, action.NotVerified,
+			action.Untrusted, action.OtherKernel, action.Excluded,
+		},
+		run: importVerb,
+	},
+	{
+		Name: "push", Usage: "<module>/<version> [-k <kernel>]... --to <address> --sign <file>", Help: "put what is built for kernels into a registry or a directory, for others to pull",
+		Options: with(selectOptions, kernelOptions, []string{"--to", "--sign", "--with-source", "--dry-run"}),
+		Codes:   []action.Reason{action.NoModule, action.KeyFailed, action.NotAdded, action.BrokenModule, action.NotBuilt, action.ArchiveFailed, action.BadConf, action.NoPrebuilt},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.Push(ctx, c.id(), c.targets, c.args.to, action.ExportOptions{SignKey: c.args.signKey, WithSource: c.args.has("--with-source")})
+		},
+	},
+	{
+		Name: "pull", Result: true, Usage: "<module>/<version> [-k <kernel>]... [--from <address>]", Help: "install a module for kernels from a source of prebuilts; nothing is built",
+		Options: with(selectOptions, kernelOptions, []string{"--from", "--trust", "--force", "--no-depmod", "--modprobe-on-install", "--dry-run", "--json"}),
+		Codes: []action.Reason{
+			action.NoModule, action.NotRoot, action.KeyFailed, action.NotAdded, action.InstallFailed, action.BadConf, action.Untrusted, action.NoPrebuilt,
+		},
+		run: func(ctx context.Context, c *command) error {
+			return c.engine.Pull(ctx, c.id(), c.targets, c.args.from, c.args.trust)
+		},
+	},
+	{
 		Name: "generate_mok", Help: "make the module signing key if there is none",
 		Codes: []action.Reason{action.KeyFailed},
 		run:   func(ctx context.Context, c *command) error { return c.engine.MakeKey(ctx) },
@@ -231,8 +285,8 @@ var verbTable = []Verb{
 		run: cacheVerb,
 	},
 	{
-		Name: "key", Words: true, Kernelless: true, Usage: "status|generate|enrol [-k <kernel>]", Help: "tell of the signing key whether the kernel trusts it, make it, or enrol it",
-		Options: with(kernelOptions, []string{"--json", "--dry-run"}), Codes: []action.Reason{action.NotRoot, action.NotWritable, action.KeyFailed, action.BadConf, action.EmptyKernel, action.NotTrusted},
+		Name: "key", Words: true, Kernelless: true, Usage: "status|generate|enrol [-k <kernel>]", Help: "tell of the signing key whether the kernel trusts it, make it, or enrol it; or make a key for bundles",
+		Options: with(kernelOptions, []string{"--bundle", "--json", "--dry-run"}), Codes: []action.Reason{action.NotRoot, action.NotWritable, action.KeyFailed, action.BadConf, action.EmptyKernel, action.NotTrusted},
 		run: keyVerb,
 	},
 	{
@@ -257,6 +311,12 @@ var verbTable = []Verb{
 var asideCodes = []action.Reason{
 	action.NotRoot, action.NotWritable, action.NotAdded, action.BrokenModule, action.BadArchive, action.BadConf,
 	action.AutoinstallFailed, action.EmptyKernel, action.NoHeaders, action.NotConfined,
+}
+
+// packageCodes are those of what makes packages.
+var packageCodes = []action.Reason{
+	action.NoModule, action.BadName, action.NoSourceDir, action.NotWritable, action.NoConf, action.ArchiveFailed, action.ObjectMissing, action.BadConf, action.NoSource,
+	action.NotSourceTree, action.NoPlace, action.MakeFailed, action.MissingDepends, action.NoHeaders, action.NotVerified, action.NotConfined, action.BadPackage, action.Excluded,
 }
 
 var hookCodes = []action.Reason{action.NotRoot, action.OneKernel, action.NoAll, action.RemoveFailed}

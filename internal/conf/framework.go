@@ -63,6 +63,17 @@ type Framework struct {
 	BuildFile, BuildMemory, BuildReserve int64 // bytes; WholeMemory
 	// DepmodOnly is on for module_index=depmod: depmod makes every index.
 	DepmodOnly bool
+	// Prebuilt says whether sources of prebuilts are asked before something is built
+	// (PrebuiltPrefer, the default), instead of it (PrebuiltOnly), or never
+	// (PrebuiltNever). PrebuiltSources are asked in their order; without one nothing is.
+	Prebuilt        string
+	PrebuiltSources []string
+	// PrebuiltTrust is the directory of the keys that prebuilts must be signed by, "" for
+	// the default.
+	PrebuiltTrust string
+	// PrebuiltCA is a file with the certificates that servers' ones must be issued by, ""
+	// for those of the system.
+	PrebuiltCA string
 	// Vars are all variables after evaluation.
 	Vars Vars
 }
@@ -75,7 +86,7 @@ func frameworkNames() []string {
 		"compress_gzip_opts", "compress_xz_opts", "compress_zstd_opts", "build_environment", "post_transaction",
 		"sign_file", "mok_signing_key", "mok_certificate", "mok_ca_certificate", "mok_passphrase_file", "try_sign_modules",
 		"failure_policy", "boot_gate", "initramfs", "module_index", "result_cache", "result_cache_size",
-		"hook_lock_timeout",
+		"hook_lock_timeout", "prebuilt", "prebuilt_sources", "prebuilt_trust", "prebuilt_ca",
 		"confine", "build_time_limit", "build_process_limit", "build_file_limit", "build_memory_limit", "build_disk_reserve",
 	}
 }
@@ -251,7 +262,27 @@ func newFramework(v Vars) Framework {
 		BuildFile:      limit(v, "build_file_limit", DefaultBuildFile),
 		BuildMemory:    limit(v, "build_memory_limit", WholeMemory), BuildReserve: limit(v, "build_disk_reserve", DefaultBuildReserve),
 		DepmodOnly: v.Get("module_index") == "depmod",
+		Prebuilt:   prebuiltMode(v.Get("prebuilt")), PrebuiltSources: strings.Fields(v.Get("prebuilt_sources")), PrebuiltTrust: v.Get("prebuilt_trust"), PrebuiltCA: v.Get("prebuilt_ca"),
 	}
+}
+
+// The values of Framework.Prebuilt.
+const (
+	PrebuiltPrefer = "prefer"
+	PrebuiltOnly   = "only"
+	PrebuiltNever  = "never"
+)
+
+// prebuiltMode returns what a word means; one that isn't known is never: nothing is
+// fetched that nobody has asked for.
+func prebuiltMode(word string) string {
+	switch word {
+	case "", PrebuiltPrefer:
+		return PrebuiltPrefer
+	case PrebuiltOnly:
+		return PrebuiltOnly
+	}
+	return PrebuiltNever
 }
 
 // DefaultCacheSize is result_cache_size where framework.conf doesn't set it.

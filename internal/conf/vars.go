@@ -68,6 +68,13 @@ const (
 	// These two are not upstream's, which passes over them.
 	varPolicy    = "FAILURE_POLICY"
 	varInitramfs = "INITRAMFS"
+	// So are these, which are for packages of the module only.
+	VarDescription = "PACKAGE_DESCRIPTION"
+	VarHomepage    = "PACKAGE_HOMEPAGE"
+	VarLicense     = "PACKAGE_LICENSE"
+	VarMaintainer  = "PACKAGE_MAINTAINER"
+	VarDependsDeb  = "PACKAGE_DEPENDS_DEB"
+	VarDependsRPM  = "PACKAGE_DEPENDS_RPM"
 )
 
 // moduleNames returns the variables that are taken from a dkms.conf. Their
@@ -85,6 +92,7 @@ func moduleNames() []string {
 		varObsoleteBy, varClean, "REMAKE_INITRD", "MODULES_CONF", "MODULES_CONF_OBSOLETES",
 		"MODULES_CONF_ALIAS_TYPE", "MODULES_CONF_OBSOLETE_ONLY",
 		varPolicy, varInitramfs,
+		VarDescription, VarHomepage, VarLicense, VarMaintainer, VarDependsDeb, VarDependsRPM,
 	}
 }
 

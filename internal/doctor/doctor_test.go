@@ -249,3 +249,22 @@ func TestNames(t *testing.T) {
 		t.Errorf("not sorted: %+v", found)
 	}
 }
+
+// What is the same for several modules of a kernel is one finding.
+func TestGrouped(t *testing.T) {
+	f := well()
+	k := &f.Kernels[1]
+	absentFrom(k).Needed = ""
+	for _, name := range []string{"one", "two"} {
+		m := k.Modules[0]
+		m.ID = state.ID{Module: name, Version: "1.0"}
+		k.Modules = append(k.Modules, m)
+	}
+	by := k.Modules[0] // its own step
+	by.ID, by.Auto, by.Needed = state.ID{Module: "by", Version: "1.0"}, false, "kernel 6.1.0, which runs, has by/1.0"
+	k.Modules = append(k.Modules, by)
+	list := Run(f)
+	if len(list) != 2 || list[0].Where != "hello/1.0 one/1.0 two/1.0, kernel 6.12.0" || !slices.Equal(list[0].Next, []string{"$ dkms autoinstall -k 6.12.0"}) || list[1].Where != "by/1.0, kernel 6.12.0" {
+		t.Errorf("%+v", list)
+	}
+}

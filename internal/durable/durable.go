@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Replace gives the file path a new content: written beside it, synced, renamed
@@ -40,6 +42,31 @@ func ReplaceParts(path string, parts [][]byte, mode fs.FileMode) error {
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(aside, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(aside))
+	}
+	return Sync(dir)
+}
+
+// Create makes the file path with a content, whole: it is written beside it, synced,
+// given its name, and the directory synced. Where there is something of that name the
+// error wraps fs.ErrExist and nothing has changed. mode is as for Replace.
+func Create(path string, data []byte, mode fs.FileMode) error {
+	dir := filepath.Dir(path)
+	aside := filepath.Join(dir, fmt.Sprintf(".%s.%016x.dkms-new", filepath.Base(path), rand.Uint64()))
+	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // not every file system can (rename(2))
+			if err = os.Link(aside, path); err == nil {
+				err = os.Remove(aside)
+			}
+		}
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(aside))

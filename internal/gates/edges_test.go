@@ -83,8 +83,9 @@ func TestNoVariables(t *testing.T) {
 		"internal/cli.asideCodes": "part of verbTable", "internal/cli.buildCodes": "part of verbTable",
 		"internal/cli.buildOptions": "part of verbTable", "internal/cli.commonOptions": "part of verbTable",
 		"internal/cli.hookCodes": "part of verbTable", "internal/cli.kernelOptions": "part of verbTable",
-		"internal/cli.selectOptions": "part of verbTable",
-		"internal/plan.kindNames":    "the names of constants",
+		"internal/cli.selectOptions":  "part of verbTable",
+		"internal/cli.packageOptions": "part of verbTable", "internal/cli.packageCodes": "part of verbTable",
+		"internal/plan.kindNames": "the names of constants",
 	}
 	breaches := map[string]string{}
 	for _, s := range program(t) {

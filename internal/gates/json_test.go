@@ -26,6 +26,7 @@ func TestJSONFields(t *testing.T) {
 		"internal/cli/doctor.go":        "docs/json.md",
 		"internal/cli/fsck.go":          "docs/json.md",
 		"internal/cli/lint.go":          "docs/json.md",
+		"internal/cli/pack.go":          "docs/json.md",
 		"internal/finding/finding.go":   "docs/json.md",
 		"internal/cli/cache.go":         "docs/json.md",
 		"internal/cli/autoload.go":      "docs/json.md",

@@ -13,10 +13,10 @@ import (
 // what stands before it. ARCHITECTURE.md shows the same table.
 func layerTable() [][]string {
 	return [][]string{
-		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "aside", "copytree", "durable", "memo", "finding", "journald", "fleet"},
-		{"conf", "kernel", "headers", "ko", "abi", "state", "cache", "mok", "trust"},
-		{"plan", "verify", "doctor", "lint", "diagnose"},
-		{"hook", "modindex", "build", "install", "bundle", "initramfs", "autoload", "boot"},
+		{"host", "run", "capacity", "jobserver", "report", "vercmp", "nearmiss", "distro", "altroot", "untrusted", "aside", "copytree", "durable", "memo", "finding", "journald", "fleet", "dsse"},
+		{"conf", "kernel", "headers", "ko", "abi", "fingerprint", "state", "cache", "mok", "trust"},
+		{"plan", "verify", "doctor", "lint", "draft", "diagnose"},
+		{"hook", "modindex", "build", "install", "bundle", "pack", "initramfs", "autoload", "boot", "prebuilt", "prebuilt/dir", "prebuilt/web", "prebuilt/oci"},
 		{"action"},
 		{"hub/store", "hub/pki", "hub/ledger", "hub/web", "hub/data"},
 		{"cli", "hubcli"},

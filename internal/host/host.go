@@ -26,6 +26,8 @@ type Paths struct {
 	ConfDir string
 	// HubFile says how to speak to the host's hub; only root may read it.
 	HubFile string
+	// TrustDir holds the keys that prebuilts must be signed by.
+	TrustDir string
 	// Temp is where short-lived files go: $TMPDIR or the system's default.
 	Temp string
 	// Boot holds System.map-<kernel>, vmlinuz-<kernel> and config-<kernel>.
@@ -121,6 +123,7 @@ func Default() Paths {
 		InstallTree:         "/lib/modules",
 		ConfDir:             "/etc/dkms",
 		HubFile:             "/etc/dkms/hub.json",
+		TrustDir:            "/etc/dkms/trust.d",
 		Temp:                "/tmp",
 		Boot:                "/boot",
 		DebugBoot:           "/usr/lib/debug/boot",

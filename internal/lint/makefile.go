@@ -237,14 +237,21 @@ var reference = sync.OnceValue(func() *regexp.Regexp {
 // expand replaces the variables of a makefile's value by theirs; whole is false if
 // some are unknown, or it has functions.
 func expand(value string, vars map[string]string) (text string, whole bool) {
-	const deepest = 10
+	const (
+		deepest = 10
+		longest = 1 << 16 // what is put in at once
+	)
 	whole = true
 	for range deepest {
-		if len(value) > 1<<16 || !strings.Contains(value, "$") {
+		if !strings.Contains(value, "$") {
 			break
 		}
+		left := longest
 		value = reference().ReplaceAllStringFunc(value, func(ref string) string {
 			v, ok := vars[ref[2:len(ref)-1]]
+			if left -= len(v); left < 0 {
+				v, ok = "", false
+			}
 			whole = whole && ok
 			return v
 		})

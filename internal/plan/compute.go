@@ -124,9 +124,9 @@ func (m *maker) refusal(r Result, id state.ID, t Target) (Reason, []string) {
 		return BadConf, []string{r.Err.Error()}
 	case !r.Applies.OK:
 		return Excluded, []string{r.Applies.Reason}
-	case mod.Bare:
+	case mod.Bare && !m.f.Fetches:
 		return NoSource, nil
-	case !m.f.Kernels[t].Headers:
+	case !m.f.Kernels[t].Headers && !m.f.Fetches:
 		return NoHeaders, []string{"no headers for " + t.Kernel}
 	}
 	return Needed, nil

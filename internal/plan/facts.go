@@ -18,6 +18,9 @@ type Facts struct {
 	Kernels map[Target]Kernel
 	// Results tells of each module and kernel the plan may work on.
 	Results map[state.Key]Result
+	// Fetches says that sources of prebuilts are asked before something is built: then a
+	// build may do without headers or source.
+	Fetches bool
 	// IndexDue are kernels whose module index an earlier run left behind.
 	IndexDue []string
 }

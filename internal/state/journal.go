@@ -168,10 +168,10 @@ func (t Tree) recover(step func()) error {
 }
 
 // foreign reports whether the content of a directory below the tree isn't ours:
-// kept sources, build directories, what fsck has moved aside.
+// kept sources and what stands for them, build directories, what fsck has moved aside.
 func (t Tree) foreign(dir string) bool {
 	rel, err := filepath.Rel(t.Dir, dir)
-	return err == nil && (rel == keptSources || rel == lostFound || filepath.Base(rel) == "build" && strings.Count(rel, "/") == 2)
+	return err == nil && (rel == keptSources || rel == prebuilts || rel == lostFound || filepath.Base(rel) == "build" && strings.Count(rel, "/") == 2)
 }
 
 // sweep removes what is prepared below the tree without a journal, and the

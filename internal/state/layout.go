@@ -38,7 +38,7 @@ func treeFiles() []string {
 // ours tells the names with a dot that this program has at the top of the tree.
 func ours(name string) bool {
 	return strings.HasPrefix(name, lockName) ||
-		slices.Contains([]string{journalDir, keptLogs, outcomes, keptSources, ".index-due", lostFound}, name)
+		slices.Contains([]string{journalDir, keptLogs, outcomes, keptSources, prebuilts, ".index-due", lostFound}, name)
 }
 
 // isModule reports whether a directory of the tree has anything that dkms makes for

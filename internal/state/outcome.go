@@ -187,3 +187,24 @@ func (t Tree) Retired(id ID) bool {
 	to, err := os.Readlink(t.SourceLink(id))
 	return err == nil && to == t.KeptSource(id)
 }
+
+// prebuilts is the name of the directory of what stands for the sources of modules that
+// came prebuilt.
+const prebuilts = ".prebuilt"
+
+// PrebuiltSource returns the directory that stands for the source of a module that came
+// prebuilt, without source: its dkms.conf, the scripts that this names, and
+// PrebuiltFacts.
+func (t Tree) PrebuiltSource(id ID) string {
+	return filepath.Join(t.Dir, prebuilts, id.Module, id.Version)
+}
+
+// PrebuiltFacts is the name of the file, in PrebuiltSource, with the digest of the source
+// that the module was built from elsewhere.
+const PrebuiltFacts = "prebuilt.json"
+
+// OnlyPrebuilt reports whether a module came prebuilt and has no source here.
+func (t Tree) OnlyPrebuilt(id ID) bool {
+	to, err := os.Readlink(t.SourceLink(id))
+	return err == nil && to == t.PrebuiltSource(id)
+}

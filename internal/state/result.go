@@ -57,6 +57,31 @@ type Record struct {
 	// Verified lists what the objects were held against.
 	Verified []string      `json:"verified,omitempty"`
 	Objects  []ObjectEntry `json:"objects"`
+	// Prebuilt tells where a result came from that was built elsewhere, Tried which
+	// sources of prebuilts were asked before, in their order.
+	Prebuilt *Prebuilt `json:"prebuilt,omitempty"`
+	Tried    []Tried   `json:"tried,omitempty"`
+}
+
+// Prebuilt tells where a result came from.
+type Prebuilt struct {
+	// Source is a file, or a source of framework.conf's prebuilt_sources.
+	Source string `json:"source"`
+	// Key is what it is looked up by, SignedBy the ID of the trusted key that has signed
+	// it, TrustedBy that key's file.
+	Key       string `json:"key,omitempty"`
+	SignedBy  string `json:"signed_by"`
+	TrustedBy string `json:"trusted_by"`
+	// BuiltWith is the version of dkms that built it.
+	BuiltWith string `json:"built_with"`
+}
+
+// Tried is one source of prebuilts that was asked for a result.
+type Tried struct {
+	Source string `json:"source"`
+	Key    string `json:"key"`
+	// Outcome is why nothing came of it, one line.
+	Outcome string `json:"outcome"`
 }
 
 // Program tells whether a program is still the same without running it.
