@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 
 	"dkms-go/internal/conf"
 	"dkms-go/internal/dsse"
+	"dkms-go/internal/fleet"
 	"dkms-go/internal/plan"
 	"dkms-go/internal/prebuilt"
 	"dkms-go/internal/prebuilt/dir"
@@ -37,19 +39,36 @@ func (e *Engine) source(address string) (prebuilt.Source, error) {
 	if u.Scheme == "file" {
 		return dir.Source{Dir: u.Path}, nil
 	}
-	client, err := e.client()
+	hub, err := fleet.Load(e.Paths.HubFile)
+	isHub := err == nil && u.Scheme == "oci" && hub.At(u.Host)
+	client, err := e.client(hub, isHub)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the authorities for sources of prebuilts: %w", err)
 	}
-	if u.Scheme == "oci" {
-		return oci.Open(u, client, oci.ConfigFile(func(name string) string { return lastValue(e.Environ, name) }))
+	switch {
+	case isHub:
+		return oci.Open(u, oci.Access{Client: client, TLS: true, Password: func(string) (string, string) { return hub.Name, hub.Token }})
+	case u.Scheme == "oci":
+		file := oci.ConfigFile(func(name string) string { return lastValue(e.Environ, name) })
+		return oci.Open(u, oci.Access{Client: client, Password: oci.Passwords(file)})
 	}
 	return web.Source{URL: u, Client: client}, nil
 }
 
-func (e *Engine) client() (*http.Client, error) {
+// client returns what speaks to a source, which may be this host's hub.
+func (e *Engine) client(hub fleet.Membership, isHub bool) (*http.Client, error) {
+	var authorities []byte
+	switch {
+	case isHub && hub.Authority != "":
+		authorities = []byte(hub.Authority)
+	case !isHub && e.Framework.PrebuiltCA != "":
+		var err error
+		if authorities, err = os.ReadFile(e.Framework.PrebuiltCA); err != nil {
+			return nil, err
+		}
+	}
 	agent, _, _ := strings.Cut(e.Version, " ")
-	return web.Client(e.Framework.PrebuiltCA, agent)
+	return web.Client(authorities, agent)
 }
 
 // lookup is a search for a prebuilt of a module for a kernel.

@@ -38,18 +38,31 @@ func Generate(path string) (ed25519.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
-	open, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return nil, fmt.Errorf("making a key: %w", err)
-	}
 	err = durable.Replace(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600)
 	if err == nil {
-		err = durable.Replace(path+".pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: open}), 0o644)
+		err = publish(path, public)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
 	return public, nil
+}
+
+// Publish writes the public part of the key in the file path to path.pub.
+func Publish(path string) error {
+	private, err := LoadPrivate(path)
+	if err != nil {
+		return err
+	}
+	return publish(path, private.Public().(ed25519.PublicKey))
+}
+
+func publish(path string, public ed25519.PublicKey) error {
+	open, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return err
+	}
+	return durable.Replace(path+".pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: open}), 0o644)
 }
 
 // LoadPrivate reads the private part of a key. A file that others may read is refused.

@@ -91,6 +91,12 @@ func (m Membership) client() (*http.Client, error) {
 	}, nil
 }
 
+// At reports whether the hub is at a host and port.
+func (m Membership) At(host string) bool {
+	u, err := url.Parse(m.URL)
+	return err == nil && u.Host == host
+}
+
 // Enrol uses up a code, and sets the token.
 func (m *Membership) Enrol(ctx context.Context, code string) error {
 	if err := CheckName(m.Name); err != nil {

@@ -18,7 +18,7 @@ func layerTable() [][]string {
 		{"plan", "verify", "doctor", "lint", "draft", "diagnose"},
 		{"hook", "modindex", "build", "install", "bundle", "pack", "initramfs", "autoload", "boot", "prebuilt", "prebuilt/dir", "prebuilt/web", "prebuilt/oci"},
 		{"action"},
-		{"hub/store", "hub/pki", "hub/ledger", "hub/web", "hub/data"},
+		{"hub/store", "hub/pki", "hub/ledger", "hub/vouch", "hub/web", "hub/data"},
 		{"cli", "hubcli"},
 	}
 }

@@ -41,10 +41,13 @@ type commands struct {
 	Data    string           `help:"The data directory." default:"${data}" env:"DKMS_HUB_DATA" type:"path"`
 	Version kong.VersionFlag `help:"Print the version."`
 
-	Serve  serve  `cmd:"" help:"Serve hosts and people."`
-	Code   code   `cmd:"" help:"Print a code by which one host can enrol."`
-	Hosts  hosts  `cmd:"" help:"List the hosts."`
-	Revoke revoke `cmd:"" help:"End what a host may do."`
+	Serve         serve         `cmd:"" help:"Serve hosts and people."`
+	Code          code          `cmd:"" help:"Print a code by which one host can enrol."`
+	Hosts         hosts         `cmd:"" help:"List the hosts."`
+	Revoke        revoke        `cmd:"" help:"End what a host may do."`
+	Contributions contributions `cmd:"" help:"List what hosts have built and offer."`
+	Promote       promote       `cmd:"" help:"Vouch for a contribution: sign it, and hand it out."`
+
 	Audit  audit  `cmd:"" help:"Print who did what, the newest first."`
 	Backup backup `cmd:"" help:"Copy the data directory, also while the hub runs."`
 	GC     gc     `cmd:"" name:"gc" help:"Remove contents that no repository has any more."`
@@ -175,6 +178,67 @@ func (r revoke) Run(s *session) error {
 	}
 	defer d.Close()
 	return d.Ledger.Revoke(s.ctx, "operator", r.Host)
+}
+
+// ContributionsDocument is what contributions --json prints; docs/json.md describes it.
+type ContributionsDocument struct {
+	Schema        string              `json:"schema"`
+	Contributions []ContributionEntry `json:"contributions"`
+}
+
+// ContributionEntry is one bundle.
+type ContributionEntry struct {
+	Digest  string `json:"digest"`
+	Key     string `json:"key"`
+	Module  string `json:"module"`
+	Version string `json:"version"`
+	Kernel  string `json:"kernel"`
+	Arch    string `json:"arch"`
+}
+
+type contributions struct {
+	JSON bool `help:"Print JSON."`
+}
+
+func (c contributions) Run(s *session) error {
+	d, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	list, err := d.Contributions(s.ctx)
+	if err != nil {
+		return err
+	}
+	doc := ContributionsDocument{Schema: "dkms-contributions/1", Contributions: []ContributionEntry{}}
+	for _, b := range list {
+		m := b.Manifest
+		doc.Contributions = append(doc.Contributions, ContributionEntry{string(b.Digest), b.Key, m.Module, m.Version, m.Kernel.Release, m.Kernel.Arch})
+	}
+	if c.JSON {
+		return printJSON(s.io.Out, doc)
+	}
+	for _, e := range doc.Contributions {
+		fmt.Fprintf(s.io.Out, "%s/%s, %s, %s: %s\n", e.Module, e.Version, e.Kernel, e.Arch, e.Digest)
+	}
+	return nil
+}
+
+type promote struct {
+	Which string `arg:"" help:"The digest that contributions prints, or a tag."`
+}
+
+func (p promote) Run(s *session) error {
+	d, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	c, err := d.Promote(s.ctx, "operator", p.Which)
+	if err == nil {
+		fmt.Fprintf(s.io.Out, "The hub vouches for %s; hosts find it by %s.\n", c.Manifest.StateKey(), c.Key)
+	}
+	return err
 }
 
 // AuditDocument is what audit --json prints; docs/json.md describes it.

@@ -6,6 +6,7 @@
 //	hub.db           hosts, their reports, the audit log (package ledger)
 //	tls/             the hub's certificate authority (package pki)
 //	operator.token   what lets its reader do everything
+//	hub.key          signs what the hub vouches for; hub.key.pub is for hosts to trust
 package data
 
 import (
@@ -22,13 +23,16 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"dkms-go/internal/dsse"
 	"dkms-go/internal/durable"
 	"dkms-go/internal/hub/ledger"
 	"dkms-go/internal/hub/pki"
 	"dkms-go/internal/hub/store"
+	"dkms-go/internal/hub/vouch"
 	"dkms-go/internal/hub/web"
 )
 
@@ -38,6 +42,7 @@ const (
 	storeDir     = "store"
 	ledgerFile   = "hub.db"
 	tlsDir       = "tls"
+	keyFile      = "hub.key"
 )
 
 // Data is an open data directory. Several processes may have it open.
@@ -60,6 +65,9 @@ func Open(ctx context.Context, dir string) (*Data, error) {
 	if d.operator, err = operator(d.path(OperatorFile)); err != nil {
 		return nil, err
 	}
+	if err := makeKey(d.path(keyFile)); err != nil {
+		return nil, err
+	}
 	if d.pki, err = pki.Open(d.path(tlsDir)); err != nil {
 		return nil, err
 	}
@@ -76,6 +84,52 @@ func (d *Data) path(name string) string { return filepath.Join(d.dir, name) }
 
 // CertFile is the certificate that hosts pin.
 func (d *Data) CertFile() string { return d.pki.CertFile() }
+
+// makeKey makes the key that signs, if there is neither it nor its public part: hosts
+// trust that.
+func makeKey(file string) error {
+	_, err := os.Lstat(file)
+	_, err2 := os.Lstat(file + ".pub")
+	if err == nil && err2 == nil {
+		return nil
+	}
+	if err == nil { // a kill between both
+		return dsse.Publish(file)
+	}
+	if err2 == nil {
+		return fmt.Errorf("the hub's key is gone, and hosts trust it: restore %s", file)
+	}
+	_, err = dsse.Generate(file)
+	return err
+}
+
+// PublicFile is the key that hosts trust.
+func (d *Data) PublicFile() string { return d.path(keyFile) + ".pub" }
+
+// Contributions returns what hosts have contributed, and the hub doesn't vouch for yet.
+func (d *Data) Contributions(ctx context.Context) ([]vouch.Contribution, error) {
+	list, err := vouch.List(ctx, d.Store, web.Contributed)
+	return slices.DeleteFunc(list, func(c vouch.Contribution) bool {
+		have, err := d.Store.ResolveTag(ctx, web.Modules, c.Key)
+		return err == nil && have.Digest == c.Digest
+	}), err
+}
+
+// Promote has the hub vouch for a contribution, named by its digest, key or tag.
+func (d *Data) Promote(ctx context.Context, who, reference string) (vouch.Contribution, error) {
+	key, err := dsse.LoadPrivate(d.path(keyFile))
+	if err != nil {
+		return vouch.Contribution{}, err
+	}
+	c, err := vouch.Read(ctx, d.Store, web.Contributed, reference)
+	if err == nil {
+		err = vouch.Promote(ctx, d.Store, c, vouch.Way{From: web.Contributed, To: web.Modules}, key)
+	}
+	if err == nil {
+		err = d.Ledger.Audit(ctx, who, "promote", fmt.Sprintf("%s %s", c.Manifest.StateKey(), c.Digest))
+	}
+	return c, err
+}
 
 // Close closes the ledger.
 func (d *Data) Close() error { return d.Ledger.Close() }
@@ -108,7 +162,7 @@ func (d *Data) Backup(ctx context.Context, to string) error {
 	}
 	err := d.Ledger.Backup(ctx, filepath.Join(aside, ledgerFile))
 	// What names a content is copied before the content is: then that is there.
-	for _, name := range []string{OperatorFile, tlsDir, filepath.Join(storeDir, "repos"), filepath.Join(storeDir, "blobs")} {
+	for _, name := range []string{OperatorFile, keyFile, keyFile + ".pub", tlsDir, filepath.Join(storeDir, "repos"), filepath.Join(storeDir, "blobs")} {
 		if err == nil {
 			err = duplicate(d.path(name), filepath.Join(aside, name))
 		}
@@ -191,8 +245,12 @@ func (d *Data) Serve(ctx context.Context, v Service) error {
 	if err != nil {
 		return err
 	}
+	public, err := os.ReadFile(d.PublicFile())
+	if err != nil {
+		return err
+	}
 	log := slog.New(slog.NewTextHandler(v.Log, nil))
-	hub := &web.Server{Store: d.Store, Ledger: d.Ledger, Authority: authority, Operator: d.operator, Log: log}
+	hub := &web.Server{Store: d.Store, Ledger: d.Ledger, Authority: authority, Public: public, Operator: d.operator, Log: log}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", v.Listen)
 	if err != nil {
 		return err

@@ -29,6 +29,8 @@ type Server struct {
 	Ledger *ledger.Ledger
 	// Authority is the certificate that hosts pin, in PEM.
 	Authority []byte
+	// Public is the key that signs what the hub vouches for, in PEM.
+	Public []byte
 	// Operator is the token of who may do everything.
 	Operator string
 	Log      *slog.Logger
@@ -54,10 +56,12 @@ func (c caller) String() string {
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /ca.crt", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/x-pem-file")
-		w.Write(s.Authority)
-	})
+	for name, text := range map[string][]byte{"ca.crt": s.Authority, "hub.pub": s.Public} {
+		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/x-pem-file")
+			w.Write(text)
+		})
+	}
 	mux.HandleFunc("POST /api/v1/enrol", s.enrol)
 	mux.Handle("POST /api/v1/report", s.known(s.report))
 	mux.Handle("GET /events", s.known(s.events))
@@ -207,13 +211,16 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, who caller) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// The repositories of a hub are below these.
+// The repositories of a hub are these, and those below them.
 const (
-	modules     = "modules/"     // prebuilt modules that the hub vouches for
-	contributed = "contributed/" // those that hosts have built, not yet looked at
-	sources     = "sources/"     // modules' sources
-	kits        = "kits/"        // kernels' headers
+	Modules     = "modules"     // prebuilt modules that the hub vouches for
+	Contributed = "contributed" // those that hosts have built, not yet looked at
+	Sources     = "sources"     // modules' sources
+	Kits        = "kits"        // kernels' headers
 )
+
+// below reports whether a repository is the named one, or below it.
+func below(repo, name string) bool { return repo == name || strings.HasPrefix(repo, name+"/") }
 
 // registry serves the OCI distribution API. A host reads all, and writes only what it
 // contributes; it deletes nothing.
@@ -224,10 +231,10 @@ func (s *Server) registry(w http.ResponseWriter, r *http.Request, who caller) {
 			return nil
 		case access == ocifilter.AccessRead || access == ocifilter.AccessList:
 			return nil
-		case access == ocifilter.AccessWrite && strings.HasPrefix(repo, contributed):
+		case access == ocifilter.AccessWrite && below(repo, Contributed):
 			return nil
 		}
-		return fmt.Errorf("%w: a host may write below %s only", ociregistry.ErrDenied, contributed)
+		return fmt.Errorf("%w: a host may write to %s only", ociregistry.ErrDenied, Contributed)
 	})
 	store = &contributions{Interface: store, server: s, who: who}
 	ociserver.New(store, nil).ServeHTTP(w, r)

@@ -35,9 +35,9 @@ func ConfigFile(lookup func(name string) string) string {
 	return file
 }
 
-// passwords returns what looks a registry's user up in such a file. Programs that it
-// names for passwords aren't run.
-func passwords(file string) func(host string) (user, password string) {
+// Passwords returns what looks a registry's user up in such a file, "" for none. Programs
+// that it names for passwords aren't run.
+func Passwords(file string) func(host string) (user, password string) {
 	return func(host string) (string, string) {
 		text, err := untrusted.ReadLinked(file, maxConfig)
 		if file == "" || err != nil {

@@ -45,20 +45,28 @@ type Source struct {
 	repo *repository
 }
 
-// Open returns the repository of an address oci://REGISTRY/PATH. On this machine it is
-// without TLS, as other programs take it. config is the file with passwords that docker
-// and podman write, "" for none.
-func Open(u *url.URL, client *http.Client, config string) (*Source, error) {
+// Access is how a registry is spoken to.
+type Access struct {
+	Client *http.Client
+	// Password returns who asks, by the registry's host and port; "" for nobody.
+	Password func(host string) (user, password string)
+	// TLS says that it is spoken also to a registry on this machine, which other
+	// programs take to have none.
+	TLS bool
+}
+
+// Open returns the repository of an address oci://REGISTRY/PATH.
+func Open(u *url.URL, a Access) (*Source, error) {
 	path := strings.Trim(u.Path, "/")
 	// distribution specification, "Pulling manifests"
 	if !regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`).MatchString(path) {
 		return nil, fmt.Errorf("%s names no repository: a path of a registry has small letters and digits, with . _ - between them", u)
 	}
 	base := &url.URL{Scheme: "https", Host: u.Host}
-	if prebuilt.Loopback(u) {
+	if prebuilt.Loopback(u) && !a.TLS {
 		base.Scheme = "http"
 	}
-	return &Source{name: u.String(), repo: &repository{base: base, name: path, client: client, password: passwords(config)}}, nil
+	return &Source{name: u.String(), repo: &repository{base: base, name: path, client: a.Client, password: a.Password}}, nil
 }
 
 func (s *Source) String() string { return s.name }

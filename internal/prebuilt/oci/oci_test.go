@@ -85,7 +85,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *server) open(t *testing.T, config string) *Source {
 	t.Helper()
 	u, _ := url.Parse("oci://" + strings.TrimPrefix(s.URL, "http://") + "/site/modules")
-	source, err := Open(u, s.Client(), config)
+	source, err := Open(u, Access{Client: s.Client(), Password: Passwords(config)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 	u, _ := url.Parse("oci://host/Upper/case")
-	if _, err := Open(u, nil, ""); err == nil {
+	if _, err := Open(u, Access{}); err == nil {
 		t.Error("a name with large letters")
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"dkms-go/internal/dsse"
@@ -32,19 +31,15 @@ const (
 // maxRedirects bounds how often a server may send on.
 const maxRedirects = 3
 
-// Client returns a client for sources of prebuilts. authorities is a file with the
-// certificates (PEM) that servers' ones must be issued by, "" for those of the system.
-// userAgent names the program.
-func Client(authorities, userAgent string) (*http.Client, error) {
+// Client returns a client for sources of prebuilts. authorities has the certificates (PEM)
+// that servers' ones must be issued by, nil stands for those of the system. userAgent
+// names the program.
+func Client(authorities []byte, userAgent string) (*http.Client, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if authorities != "" {
-		text, err := os.ReadFile(authorities)
-		if err != nil {
-			return nil, fmt.Errorf("reading the authorities for sources of prebuilts: %w", err)
-		}
+	if authorities != nil {
 		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("reading the authorities for sources of prebuilts: %s has no certificate in PEM", authorities)
+		if !config.RootCAs.AppendCertsFromPEM(authorities) {
+			return nil, errors.New("there is no certificate in PEM")
 		}
 	}
 	dialer := &net.Dialer{Timeout: connectTime}

@@ -25,7 +25,7 @@ func fetch(t *testing.T, h http.HandlerFunc) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := Client("", "dkms-test")
+	client, err := Client(nil, "dkms-test")
 	if err != nil {
 		t.Fatal(err)
 	}
