@@ -16,8 +16,10 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"dkms-go/internal/dsse"
 	"dkms-go/internal/host"
 	"dkms-go/internal/hub/data"
+	"dkms-go/internal/hub/vouch"
 )
 
 // Stdio is where the program writes, and what it is.
@@ -47,6 +49,8 @@ type commands struct {
 	Revoke        revoke        `cmd:"" help:"End what a host may do."`
 	Contributions contributions `cmd:"" help:"List what hosts have built and offer."`
 	Promote       promote       `cmd:"" help:"Vouch for a contribution: sign it, and hand it out."`
+
+	Import importing `cmd:"" help:"Vouch for all bundles below a directory."`
 
 	Audit  audit  `cmd:"" help:"Print who did what, the newest first."`
 	Backup backup `cmd:"" help:"Copy the data directory, also while the hub runs."`
@@ -239,6 +243,34 @@ func (p promote) Run(s *session) error {
 		fmt.Fprintf(s.io.Out, "The hub vouches for %s; hosts find it by %s.\n", c.Manifest.StateKey(), c.Key)
 	}
 	return err
+}
+
+type importing struct {
+	Dir   string   `arg:"" help:"The directory; names and depth don't matter." type:"existingdir"`
+	Trust []string `required:"" help:"The public key that they are signed by; may be repeated." type:"existingfile" placeholder:"FILE"`
+}
+
+func (i importing) Run(s *session) error {
+	var keys []dsse.Key
+	for _, file := range i.Trust {
+		key, err := dsse.LoadPublic(file)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, key)
+	}
+	d, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Import(s.ctx, i.Dir, keys, func(file string, c vouch.Contribution, err error) {
+		if err != nil {
+			fmt.Fprintf(s.io.Err, "Not taken: %v\n", err)
+			return
+		}
+		fmt.Fprintf(s.io.Out, "%s: %s, found by %s\n", file, c.Manifest.StateKey(), c.Key)
+	})
 }
 
 // AuditDocument is what audit --json prints; docs/json.md describes it.

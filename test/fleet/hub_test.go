@@ -130,6 +130,28 @@ func TestHub(t *testing.T) {
 	m.MustRun("sh", "-c", "sed -i 's/^CONFIG_HZ=.*/CONFIG_HZ=999/' /boot/config-"+k)
 	says(t, m.ends(42, "pull", "tiny/1.0", "-k", k), "another build than the one that tiny/1.0 was built for")
 
+	// Bundles of a directory: the good one is taken, and the one that is changed told of.
+	b.module("2.0", "")
+	b.ok("build", "tiny/2.0", "-k", k)
+	b.ok("export", "tiny/2.0", "-k", k, "--sign", "/root/key", "--output", "/srv")
+	shelf := t.TempDir()
+	file := filepath.Join("debian", "12", "tiny-"+k+"-2.0.tar.gz")
+	if err := os.MkdirAll(filepath.Join(shelf, "debian", "12"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{file: b.read("srv/tiny-" + k + "-2.0.tar.gz"), "torn.tar.gz": []byte("torn")} {
+		if err := os.WriteFile(filepath.Join(shelf, name), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.Command(h.program, "--data", h.data, "import", shelf, "--trust", b.Path("root/key.pub")).CombinedOutput()
+	if err == nil {
+		t.Error("a torn bundle, and no error")
+	}
+	says(t, string(out), file+": tiny/2.0", "Not taken: ", "torn.tar.gz: not a bundle", "1 of 2 bundles were not taken")
+	m.MustRun("sh", "-c", "sed -i 's/^CONFIG_HZ=.*/CONFIG_HZ=250/' /boot/config-"+k)
+	says(t, m.ok("pull", "tiny/2.0", "-k", k), "signed by /etc/dkms/trust.d/hub.pub")
+
 	h.ok("revoke", "bare")
 	says(t, m.ends(43, "hub", "report"), "unknown or was revoked")
 	says(t, h.ok("audit"), "builder push contributed:", "operator promote tiny/1.0", "operator revoke bare")

@@ -131,6 +131,44 @@ func (d *Data) Promote(ctx context.Context, who, reference string) (vouch.Contri
 	return c, err
 }
 
+// Import puts all bundles *.tar.gz below a directory among what the hub vouches for, and
+// tells of each. One that can't be taken doesn't keep the others out; the error then is
+// how many there were.
+func (d *Data) Import(ctx context.Context, dir string, trusted []dsse.Key, tell func(file string, c vouch.Contribution, err error)) error {
+	key, err := dsse.LoadPrivate(d.path(keyFile))
+	if err != nil {
+		return err
+	}
+	bad, all := 0, 0
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() || !strings.HasSuffix(path, ".tar.gz") {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c, err := vouch.Import(ctx, d.Store, path, web.Modules, vouch.Keys{Trusted: trusted, Own: key})
+		if err == nil {
+			err = d.Ledger.Audit(ctx, "operator", "import", fmt.Sprintf("%s %s", c.Manifest.StateKey(), c.Digest))
+		}
+		all++
+		if err != nil {
+			bad++
+		}
+		tell(path, c, err)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case bad > 0:
+		return fmt.Errorf("%d of %d bundles were not taken", bad, all)
+	case all == 0:
+		return fmt.Errorf("there is no bundle, a file *.tar.gz, below %s", dir)
+	}
+	return nil
+}
+
 // Close closes the ledger.
 func (d *Data) Close() error { return d.Ledger.Close() }
 
