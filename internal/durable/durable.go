@@ -8,6 +8,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -72,6 +73,26 @@ func Create(path string, data []byte, mode fs.FileMode) error {
 		return errors.Join(err, os.Remove(aside))
 	}
 	return Sync(dir)
+}
+
+// Copy copies a file's content and permissions, less the umask, and syncs the copy. What
+// is at to is overwritten; after an error it is of no use.
+func Copy(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	fi, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fi.Mode().Perm())
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
 }
 
 // SyncAll does as Sync for each path, at the same time: a journalling file

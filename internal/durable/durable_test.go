@@ -66,3 +66,23 @@ func TestSyncAll(t *testing.T) {
 		t.Error("one wasn't there, and no error")
 	}
 }
+
+func TestCopy(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	if err := os.WriteFile(from, []byte("content"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Copy(from, to); err != nil {
+			t.Fatal(err)
+		}
+		fi, err := os.Stat(to)
+		if text, _ := os.ReadFile(to); string(text) != "content" || err != nil || fi.Mode().Perm() != 0o640 {
+			t.Errorf("%q, %v, %v", text, fi, err)
+		}
+	}
+	if err := Copy(filepath.Join(dir, "absent"), to); !os.IsNotExist(err) {
+		t.Errorf("an absent file: %v", err)
+	}
+}

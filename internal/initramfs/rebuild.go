@@ -3,7 +3,6 @@
 package initramfs
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -190,7 +189,7 @@ func replaceImage(image string, tool func() error) (err error) {
 // it fails.
 func keepCopy(image string, tool func() error) error {
 	old := image + ".dkms-old"
-	if err := copyImage(image, old); err != nil {
+	if err := durable.Copy(image, old); err != nil {
 		os.Remove(old)
 		return err
 	}
@@ -219,24 +218,4 @@ func looksRight(image string) error {
 		return fmt.Errorf("checking the new image: %w", err)
 	}
 	return nil
-}
-
-func copyImage(from, to string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	fi, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fi.Mode().Perm())
-	if err != nil {
-		return err
-	}
-	if _, err := bufio.NewReader(in).WriteTo(out); err != nil {
-		return errors.Join(err, out.Close())
-	}
-	return errors.Join(out.Sync(), out.Close())
 }
