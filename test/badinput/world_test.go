@@ -248,7 +248,8 @@ func (w *world) refused(code int, words []string, args ...string) {
 	}
 }
 
-// complains checks the exit code and the one error of a command.
+// complains checks the exit code and the one error of a command. A command in words is
+// told with the root that it is for.
 func (w *world) complains(r lab.Result, code int, words []string) {
 	w.t.Helper()
 	if r.Code != code {
@@ -258,6 +259,9 @@ func (w *world) complains(r lab.Result, code int, words []string) {
 		w.t.Errorf("%d errors on stderr, want 1", n)
 	}
 	for _, word := range words {
+		if command, ok := strings.CutPrefix(word, "dkms "); ok {
+			word = "dkms --root " + w.dir + " " + command
+		}
 		if !strings.Contains(r.Stderr, word) {
 			w.t.Errorf("stderr lacks %q", word)
 		}
