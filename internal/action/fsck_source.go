@@ -113,7 +113,8 @@ func plainWord(s string) bool {
 // nothing be built: the module then counts as retired.
 func (s *survey) putStandIn(id state.ID, objects []state.ObjectEntry, lost string) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s\n# What is installed can be removed by it; nothing is built.\nPACKAGE_NAME=\"%s\"\nPACKAGE_VERSION=\"%s\"\n", standInMark, id.Module, id.Version)
+	// AUTOINSTALL has a new kernel's hook tell that the module is missing there.
+	fmt.Fprintf(&b, "%s\n# What is installed can be removed by it; nothing is built.\nPACKAGE_NAME=\"%s\"\nPACKAGE_VERSION=\"%s\"\nAUTOINSTALL=\"yes\"\n", standInMark, id.Module, id.Version)
 	for i, o := range objects {
 		location := o.Location
 		if !plainWord(location) || !slices.ContainsFunc([]string{"/kernel", "/updates", "/extra"}, func(p string) bool { return strings.HasPrefix(location, p) }) {

@@ -42,7 +42,7 @@ func (e *Engine) Enrol(ctx context.Context, m fleet.Membership, code, authority 
 		m.Authority = string(text)
 	}
 	if err := m.Enrol(ctx, code); err != nil {
-		return fail(HubFailed, err, "`dkms-hub code`, where the hub is, gives a code.")
+		return hubFailure(err, "`dkms-hub code`, where the hub is, gives a code.")
 	}
 	if err := os.MkdirAll(e.Paths.ConfDir, 0o755); err != nil {
 		return fail(NotWritable, err)
@@ -79,9 +79,19 @@ func (e *Engine) Report(ctx context.Context) error {
 		return err
 	}
 	if err := m.Report(ctx, r); err != nil {
-		return fail(HubFailed, err)
+		return hubFailure(err, "`dkms-hub code "+m.Name+"`, where the hub is, gives a code by which it can enrol again.")
 	}
 	return nil
+}
+
+// hubFailure is that of a call of the hub; hint is for when it has said no.
+func hubFailure(err error, hint string) *Failure {
+	f := fail(HubFailed, err)
+	var r *fleet.Refusal
+	if errors.As(err, &r) {
+		f.Hint = []string{hint}
+	}
+	return f
 }
 
 // reportTime bounds how long a change waits for the hub that is told of it.

@@ -51,10 +51,10 @@ func (e *Engine) stale(key state.Key, t plan.Target) []string {
 }
 
 // otherSource reports whether a result was built from another source than the
-// module has now, as far as its record tells.
+// module has now, as far as its record tells. A source that is lost is none.
 func (e *Engine) otherSource(key state.Key) bool {
 	r, err := e.tree.Record(key)
-	if err != nil || r.Source == "" {
+	if err != nil || r.Source == "" || e.standIn(key.ID) {
 		return false
 	}
 	now, err := e.sourceDigest(key.ID)

@@ -26,7 +26,7 @@ type Metrics struct {
 	// meant for.
 	Required []RequiredModule
 	// Boot is the kernel that boots next, nil if that isn't known or none of this
-	// system's; BootReady says that it has each required module, and each that the
+	// system's, or if the caller may not read all of the tree; BootReady says that it has each required module, and each that the
 	// running kernel has.
 	Boot      *plan.Target
 	BootReady bool
@@ -78,7 +78,7 @@ func (e *Engine) Metrics(ctx context.Context) (Metrics, error) {
 	}
 	next, err := boot.Next(e.Paths)
 	for _, t := range bootable {
-		if err == nil && t.Kernel == next.Release {
+		if err == nil && t.Kernel == next.Release && len(e.unreadable("")) == 0 {
 			m.Boot, m.BootReady = &t, m.bootReady(t, e.runningTarget(t), has)
 		}
 	}

@@ -329,6 +329,10 @@ func (w *performance) refuse(ctx context.Context, s plan.Step) error {
 		if w.tree.OnlyPrebuilt(id) {
 			return w.noPrebuilt(s.Key)
 		}
+		if w.standIn(id) {
+			return failf(NoSource, "the source of %s is lost: it can't be built for kernel %s", id, k).
+				hint("Put it back to %s, such as by installing its package again, then: dkms add %s. Or take the module away: dkms remove %s --all", w.tree.Source(id), id, id)
+		}
 		return failf(NoSource, "%s has a dkms.conf but no source to build from in %s", id, w.tree.SourceLink(id))
 	case plan.MissingDepends:
 		return w.missingDepends(s.Key, s.Detail)

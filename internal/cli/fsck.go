@@ -47,7 +47,7 @@ func fsck(ctx context.Context, c *command) error {
 	if werr := finding.Write(&b, r.Left); werr != nil {
 		return werr
 	}
-	if worst, any := finding.Worst(r.Left); !any || worst == finding.Note {
+	if len(r.Left) == 0 {
 		fmt.Fprintf(&b, "The DKMS tree and what is installed are in order.\n")
 	}
 	if _, werr := io.WriteString(c.advice.people(c.io.Out), b.String()); werr != nil {

@@ -281,6 +281,8 @@ func objects(f *Facts, k *Kernel, m *Module) []finding.Finding {
 				next = []string{command("depmod -a %s", k.Release)}
 			case p.Code == "initramfs":
 				next = []string{f.initramfsLine(k)}
+			case f.damaged(id, k): // what would be installed is gone as well
+				next = []string{command("dkms fsck --repair"), installLine(id, k)}
 			case p.Code == "unreadable":
 				next = []string{installLine(id, k)}
 			default:

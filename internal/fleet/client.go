@@ -118,6 +118,13 @@ func (m Membership) Report(ctx context.Context, r Report) error {
 	return m.post(ctx, "/api/v1/report", r, nil)
 }
 
+// Refusal is the error of a hub that was reached and has said no.
+type Refusal struct{ URL, Text, Status string }
+
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("the hub %s refused: %s (%s)", r.URL, r.Text, r.Status)
+}
+
 // post sends a value, and reads the answer into another one, if that isn't nil.
 func (m Membership) post(ctx context.Context, path string, what, into any) error {
 	client, err := m.client()
@@ -153,7 +160,7 @@ func (m Membership) post(ctx context.Context, path string, what, into any) error
 		if json.Unmarshal(text, &told) != nil || told.Error == "" {
 			told.Error = "it is no hub, or there is something in between"
 		}
-		return fmt.Errorf("the hub %s refused: %s (%s)", m.URL, told.Error, answer.Status)
+		return &Refusal{m.URL, told.Error, answer.Status}
 	}
 	if into == nil {
 		return nil
@@ -171,6 +178,9 @@ func (m Membership) unreachable(err error) error {
 		err = what.Err
 	}
 	var stranger x509.UnknownAuthorityError
+	if errors.As(err, &stranger) && m.Authority == "" {
+		return fmt.Errorf("the hub %s has a certificate that this machine doesn't trust (%w): give the one of its own authority with --ca, tls/ca.crt of its data directory", m.URL, err)
+	}
 	if errors.As(err, &stranger) {
 		return fmt.Errorf("the hub %s has a certificate by another authority than the one that is pinned: %w", m.URL, err)
 	}

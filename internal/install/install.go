@@ -136,7 +136,7 @@ func (j Job) objects() ([]object, error) {
 		}
 		from, ok := Find(j.Tree.Objects(j.Key), o.Dest)
 		if !ok {
-			return nil, fmt.Errorf("object %s is missing in %s", o.Dest, j.Tree.Objects(j.Key))
+			return nil, fmt.Errorf("object %s is missing in %s: dkms fsck --repair tells whether it can be had again, dkms build %s -k %s --force builds it", o.Dest, j.Tree.Objects(j.Key), j.Key.ID, j.Key.Kernel)
 		}
 		dir := filepath.Join(j.Paths.KernelTree(j.Key.Kernel), j.Dir(o.DestDir))
 		list = append(list, object{o, from, filepath.Join(dir, filepath.Base(from))})
