@@ -97,8 +97,11 @@ func moduleNames() []string {
 }
 
 // Apart returns the directives that have no part in what a build makes, nor in where
-// it is installed: what a failure means to a package manager.
-func Apart() []string { return []string{varPolicy} }
+// it is installed: what a failure means to a package manager, and what is for packages of
+// the module.
+func Apart() []string {
+	return []string{varPolicy, VarDescription, VarHomepage, VarLicense, VarMaintainer, VarDependsDeb, VarDependsRPM}
+}
 
 // compilerNames returns what upstream removes from its environment.
 func compilerNames() []string {

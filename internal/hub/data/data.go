@@ -11,9 +11,7 @@ package data
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
-	"encoding/base32"
 	"errors"
 	"fmt"
 	"io"
@@ -182,9 +180,7 @@ func operator(file string) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return token, err
 	}
-	raw := make([]byte, 20)
-	_, _ = rand.Read(raw) // never fails (crypto/rand)
-	token = strings.ToLower(base32.StdEncoding.EncodeToString(raw))
+	token = ledger.Secret()
 	return token, durable.Replace(file, []byte(token+"\n"), 0o600)
 }
 

@@ -134,8 +134,8 @@ var (
 	ErrTaken = errors.New("another host has this name; ask for a code that is for it")
 )
 
-// secret returns a random text of 160 bits.
-func secret() string {
+// Secret returns a random text of 160 bits.
+func Secret() string {
 	raw := make([]byte, 20)
 	_, _ = rand.Read(raw) // never fails (crypto/rand)
 	return strings.ToLower(base32.StdEncoding.EncodeToString(raw))
@@ -154,7 +154,7 @@ func (l *Ledger) NewCode(ctx context.Context, host string, valid time.Duration) 
 			return "", fmt.Errorf("the name %.80q %w", host, err)
 		}
 	}
-	code := secret()
+	code := Secret()
 	return code, l.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO code (hash, host, expires) VALUES (?, ?, ?)", hash(code), host, time.Now().Add(valid).Unix())
 		return err
@@ -166,7 +166,7 @@ func (l *Ledger) Enrol(ctx context.Context, code, name string) (token string, er
 	if err := fleet.CheckName(name); err != nil {
 		return "", fmt.Errorf("the name %.80q %w", name, err)
 	}
-	token = secret()
+	token = Secret()
 	now := time.Now().Unix()
 	return token, l.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var owner string

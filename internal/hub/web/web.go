@@ -211,12 +211,10 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, who caller) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// The repositories of a hub are these, and those below them.
+// The repositories of a hub that mean something to it, with those below them.
 const (
 	Modules     = "modules"     // prebuilt modules that the hub vouches for
 	Contributed = "contributed" // those that hosts have built, not yet looked at
-	Sources     = "sources"     // modules' sources
-	Kits        = "kits"        // kernels' headers
 )
 
 // below reports whether a repository is the named one, or below it.
